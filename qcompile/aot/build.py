@@ -1,0 +1,177 @@
+"""Compiling one component: which packages its calls need, each built once and compared with eager output."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from qcompile.aot.bind import Binding
+from qcompile.aot.callspec import Arguments, leaves
+from qcompile.aot.capture import LayerCalls, capture_calls
+from qcompile.aot.compare import relative_error
+from qcompile.aot.export import lift
+from qcompile.aot.groups import group_alike
+from qcompile.aot.runtime import LoadedPackage
+from qcompile.errors import StepError, VerifyError
+from qcompile.modules import repeated_blocks
+from qcompile.package import CallSpec, Package
+from qcompile.progress import Progress, stage
+
+INDUCTOR: dict[str, object] = {}
+"""Compiler options other than inductor's defaults; recorded with every package."""
+
+
+def targets_of(module: nn.Module, scope: str) -> dict[str, nn.Module]:
+    """The modules that are compiled, by dotted name: the repeated blocks, or for `full` the component under the empty name."""
+    return {"": module} if scope == "full" else repeated_blocks(module)
+
+
+def build_packages(
+    component: str,
+    module: nn.Module,
+    scope: str,
+    calls: Mapping[str, Arguments],
+    root: Path,
+    progress: Progress,
+    max_relative_error: float,
+) -> list[Package]:
+    """Compile `module` for the given calls.
+
+    Args:
+        component: its name in the pipeline; packages go to `root/compiled/component/SHAPE/CLASS.pt2`.
+        module: the component, quantized and in eval mode. It is left as it is.
+        scope: `blocks` or `full`.
+        calls: arguments of the component's forward by shape label.
+        root: the artifact folder being written.
+        progress: told of each package.
+        max_relative_error: bound on ‖compiled − eager‖ / ‖eager‖ of the first, middle and last layer of each package.
+
+    Returns:
+        One record for each file written.
+
+    Raises:
+        StepError: export or compilation failed.
+        VerifyError: compiled output differs from eager output by more than the bound.
+    """
+    targets = targets_of(module, scope)
+    groups = group_alike(targets)
+    built: dict[tuple[int, object], Package] = {}
+    for label, arguments in calls.items():
+        seen = _capture(module, targets, groups, arguments)
+        for index, group in enumerate(groups):
+            for key, layers in _layers_by_call(group, seen).items():
+                known = built.get((index, key))
+                if known is not None:
+                    # Two declared shapes can come to the same call, 96x192 and 192x96 for one.
+                    built[index, key] = _with_shape(known, label, layers)
+                    continue
+                block = type(targets[next(iter(layers))]).__name__
+                file = _free_name(root, f"compiled/{component}/{label}", block)
+                with stage(progress, f"compile {block} for {label} ({len(layers)} {_noun(layers)})"):
+                    built[index, key] = _build(component, targets, layers, seen, root, file, label)
+                _check(built[index, key], max_relative_error)
+    return list(built.values())
+
+
+def _capture(
+    module: nn.Module, targets: Mapping[str, nn.Module], groups: list[list[str]], arguments: Arguments
+) -> LayerCalls:
+    group_of = {name: index for index, group in enumerate(groups) for name in group}
+    probes = {group[index] for group in groups for index in (0, len(group) // 2, -1)}
+    met: set[tuple[int, object]] = set()
+
+    def keep(name: str, spec: CallSpec) -> bool:
+        first = (group_of[name], spec.key()) not in met
+        met.add((group_of[name], spec.key()))
+        return first or name in probes
+
+    return capture_calls(module, targets, arguments, keep)
+
+
+def _layers_by_call(group: list[str], seen: LayerCalls) -> dict[object, dict[str, CallSpec]]:
+    """Layers and their specs by the identity of the call; strides may differ from layer to layer."""
+    layers: dict[object, dict[str, CallSpec]] = {}
+    for name in group:
+        for spec in seen.specs[name]:
+            layers.setdefault(spec.key(), {})[name] = spec
+    return layers
+
+
+def _build(
+    component: str,
+    targets: Mapping[str, nn.Module],
+    layers: Mapping[str, CallSpec],
+    seen: LayerCalls,
+    root: Path,
+    file: str,
+    label: str,
+) -> Package:
+    started = time.perf_counter()
+    captured = {name: seen.arguments[name, spec] for name, spec in layers.items() if (name, spec) in seen.arguments}
+    exported = next(iter(captured))
+    lifted = lift(targets[exported], captured[exported])
+    _compile(lifted.program, root / file, type(targets[exported]).__name__)
+    package = Package(
+        component=component,
+        file=file,
+        block=type(targets[exported]).__name__,
+        layers=tuple(layers),
+        shapes=(label,),
+        call=layers[exported],
+        inputs=lifted.inputs,
+        output=lifted.output,
+        inductor=dict(INDUCTOR),
+        relative_errors={},
+        build_seconds=round(time.perf_counter() - started, 3),
+    )
+    loaded = LoadedPackage(root / file, package)
+    return replace(
+        package, relative_errors={name: _error(targets[name], captured[name], loaded) for name in captured}
+    )
+
+
+def _compile(program: torch.export.ExportedProgram, path: Path, block: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        torch._inductor.aoti_compile_and_package(program, package_path=str(path), inductor_configs=dict(INDUCTOR))
+    except RuntimeError as error:
+        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise StepError(
+            f"AOTInductor could not compile {block}: {first_line}. `qcompile doctor` checks the compiler; "
+            "`mode: jit` compiles at load instead."
+        ) from error
+
+
+def _error(module: nn.Module, arguments: Arguments, loaded: LoadedPackage) -> float:
+    with torch.no_grad():
+        eager = type(module).forward(module, **arguments)
+        compiled = Binding(module, loaded).run(leaves(arguments))
+    return relative_error(compiled, eager)
+
+
+def _check(package: Package, bound: float) -> None:
+    for layer, error in package.relative_errors.items():
+        if not error <= bound:  # NaN is not within any bound
+            raise VerifyError(
+                f"compiled {package.block} differs from eager: relative error {error:.4g} in {layer or package.component} for "
+                f"{package.shapes[0]}, at most {bound:g} is allowed (verify.max_compiled_error). Nothing was written."
+            )
+
+
+def _with_shape(package: Package, label: str, layers: Mapping[str, CallSpec]) -> Package:
+    shapes = package.shapes if label in package.shapes else (*package.shapes, label)
+    return replace(package, shapes=shapes, layers=tuple(dict.fromkeys((*package.layers, *layers))))
+
+
+def _noun(layers: Mapping[str, CallSpec]) -> str:
+    return "layer" if len(layers) == 1 else "layers"
+
+
+def _free_name(root: Path, folder: str, block: str) -> str:
+    count = 1
+    while (root / (file := f"{folder}/{block}{'' if count == 1 else f'_{count}'}.pt2")).exists():
+        count += 1
+    return file

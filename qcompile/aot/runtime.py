@@ -1,0 +1,38 @@
+"""A package opened in this process."""
+
+import os
+from pathlib import Path
+
+import torch
+
+from qcompile.errors import MachineError
+from qcompile.package import Package
+
+# Generated code checks dtype, shape and stride of every input only where this is set before its first call. Dispatch has checked
+# the arguments by then; the weights are checked here, without a cost in Python.
+os.environ.setdefault("AOTI_RUNTIME_CHECK_INPUTS", "1")
+
+
+class LoadedPackage:
+    """One `.pt2` file, opened. Opening runs native code from the file: check its digest first.
+
+    Not to be run by two threads at once: it is opened single-threaded, which CUDA graphs need.
+    """
+
+    def __init__(self, path: Path, package: Package, device_index: int = -1) -> None:
+        """Open `path`.
+
+        Raises:
+            MachineError: the runtime refuses the file, built for another torch or device for one.
+        """
+        self.package = package
+        try:
+            # What torch._inductor.aoti_load_package comes down to, less a compiler run that probes the processor: the
+            # manifest's environment record has been compared by now, and a machine that only serves needs no compiler.
+            self._loader = torch._C._aoti.AOTIModelPackageLoader(str(path), "model", True, 1, device_index)
+        except RuntimeError as error:
+            raise MachineError(f"{package.file} could not be opened: {str(error).strip().splitlines()[0]}") from error
+
+    def run(self, inputs: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Run the code on its inputs in the order of `package.inputs`; the list is emptied."""
+        return self._loader.boxed_run(inputs)  # type: ignore[no-any-return]

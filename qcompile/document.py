@@ -1,0 +1,128 @@
+"""YAML text -> plain data, with the line of every value. Safe loader, no duplicate keys, no aliases, bounded size."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from qcompile.errors import RecipeError
+
+MAX_BYTES = 1 << 20
+"""Recipes are a page long; a file of more than a mebibyte is a mistake."""
+MAX_DEPTH = 40
+
+Place = tuple[str | int, ...]
+"""Where a value stands: keys and list indices from the top."""
+
+
+@dataclass
+class Document:
+    """Plain data (mappings, lists, strings, numbers, booleans, None) and where it came from."""
+
+    data: dict[str, Any]
+    source: str
+    """File name for messages."""
+    lines: dict[Place, int] = field(default_factory=dict)
+    """Line of each value, from 1."""
+
+    def where(self, place: Place) -> str:
+        """`file.yaml:12: steps.1.quantize`, as far as the line is known."""
+        known = place
+        while known and known not in self.lines:
+            known = known[:-1]
+        line = f":{self.lines[known]}" if known in self.lines else ""
+        dotted = ".".join(map(str, place))
+        return f"{self.source}{line}: {dotted}" if dotted else f"{self.source}{line}"
+
+
+def read_document(path: Path) -> Document:
+    """Read a YAML file.
+
+    Raises:
+        RecipeError: it can't be read, is too large, or is no valid YAML mapping.
+    """
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise RecipeError(
+                f"{path}: {size / 1e6:.1f} MB is no recipe; recipes are text files of at most {MAX_BYTES / 1e6:.1f} MB. "
+                "Name the .yaml file of a recipe."
+            )
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{path}: not UTF-8 text (byte {error.start}). Recipes are YAML text files.") from error
+    except OSError as error:
+        raise RecipeError(f"{path}: can't be read ({error.strerror}). Name the .yaml file of a recipe.") from error
+    return parse_document(text, str(path))
+
+
+def parse_document(text: str, source: str) -> Document:
+    """Parse YAML text; `source` names it in messages.
+
+    Raises:
+        RecipeError: no valid YAML, not a mapping, a duplicate key, an alias, or nested too deeply.
+    """
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise RecipeError(f"{source}{line}: not valid YAML: {error.problem}.") from error
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{source}: not valid YAML: {str(error).splitlines()[0]}.") from error
+    except RecursionError as error:
+        raise RecipeError(f"{source}: nested too deeply for a recipe (at most {MAX_DEPTH} levels).") from error
+    if not isinstance(node, yaml.MappingNode):
+        kind = "empty" if node is None else {"sequence": "a list", "scalar": "a single value"}[node.id]
+        raise RecipeError(
+            f"{source}: a recipe is a YAML mapping with the keys name, version, model and steps; this is {kind}."
+        )
+    reader = _Reader(source)
+    data = reader.value(node, ())
+    return Document(data, source, reader.lines)
+
+
+class _Reader:
+    """Builds plain data from YAML nodes."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.lines: dict[Place, int] = {}
+        self._seen: set[int] = set()
+        self._scalars = yaml.SafeLoader("")
+
+    def value(self, node: yaml.Node, place: Place) -> Any:
+        line = node.start_mark.line + 1
+        here = f"{self.source}:{line}: {'.'.join(map(str, place))}".rstrip(": ")
+        if id(node) in self._seen:
+            # A few nested aliases stand for billions of values.
+            raise RecipeError(f"{here}: anchors and aliases are not allowed in recipes; write the value out.")
+        if len(place) > MAX_DEPTH:
+            raise RecipeError(f"{here}: nested too deeply for a recipe (at most {MAX_DEPTH} levels).")
+        self._seen.add(id(node))
+        self.lines[place] = line
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, place, here)
+        if isinstance(node, yaml.SequenceNode):
+            return [self.value(inner, (*place, index)) for index, inner in enumerate(node.value)]
+        try:
+            scalar = self._scalars.construct_object(node, deep=True)
+        except (yaml.YAMLError, ValueError) as error:
+            raise RecipeError(f"{here}: {node.value!r} can't be read: {str(error).splitlines()[0]}.") from error
+        if not isinstance(scalar, str | int | float | bool | None):
+            raise RecipeError(f"{here}: a {type(scalar).__name__} ({node.value!r}) has no place in a recipe; quote it.")
+        return scalar
+
+    def _mapping(self, node: yaml.MappingNode, place: Place, here: str) -> dict[str, Any]:
+        data: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key = key_node.value
+            if not isinstance(key_node, yaml.ScalarNode) or key_node.tag != "tag:yaml.org,2002:str":
+                raise RecipeError(f"{here}: keys are plain words; line {key_node.start_mark.line + 1} has another kind of key.")
+            if key in data:
+                raise RecipeError(
+                    f"{self.source}:{key_node.start_mark.line + 1}: {'.'.join(map(str, (*place, key)))}: the key {key!r} is "
+                    f"there twice, first on line {self.lines[(*place, key)]}. Keep one of them."
+                )
+            data[key] = self.value(value_node, (*place, key))
+        return data

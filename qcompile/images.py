@@ -1,0 +1,39 @@
+"""Painting with a subject's pipeline, and comparing pictures."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from qcompile.subject import Subject, quiet
+
+
+def paint(subject: Subject, label: str, seed: int) -> np.ndarray | None:
+    """The first image of the recipe's call for one declared shape.
+
+    Returns:
+        uint8 [height, width, 3]; None for a bare model, and for pipelines whose output is no image.
+    """
+    if subject.pipeline is None:
+        return None
+    call = subject.arguments(label) | {"generator": torch.Generator("cpu").manual_seed(seed), "output_type": "np"}
+    with quiet(subject.pipeline), torch.no_grad():
+        result = subject.pipeline(**call)
+    images = getattr(result, "images", None)
+    if images is None:
+        return None
+    return (np.asarray(images[0]) * 255).round().clip(0, 255).astype(np.uint8)
+
+
+def save_png(image: np.ndarray, path: Path) -> None:
+    """Write uint8 [height, width, 3] as a PNG file."""
+    from PIL import Image
+
+    Image.fromarray(image).save(path)
+
+
+def psnr_db(image: np.ndarray, reference: np.ndarray) -> float | None:
+    """Peak signal-to-noise ratio of two uint8 images in dB; None where they are equal (it would be infinite)."""
+    error: Any = np.mean((image.astype(np.float64) - reference.astype(np.float64)) ** 2)
+    return None if error == 0 else float(10 * np.log10(255.0**2 / error))

@@ -1,0 +1,201 @@
+"""Artifact -> diffusers pipeline: no quantization, no compilation."""
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import diffusers
+import torch
+from accelerate import init_empty_weights
+from torch import nn
+
+from qcompile import recipe as recipes
+from qcompile.aot.build import build_packages
+from qcompile.aot.dispatch import OnUnknownShape, install
+from qcompile.aot.runtime import LoadedPackage
+from qcompile.artifact.manifest import Manifest
+from qcompile.artifact.read import Artifact, read_artifact
+from qcompile.artifact.tensors import read_tensors
+from qcompile.environment import current, rejections
+from qcompile.errors import EnvironmentMismatch, ModelError
+from qcompile.package import Package
+from qcompile.pipeline import build_model, find_class, set_default_size
+from qcompile.planner import resolve_device
+from qcompile.progress import Progress, Silent, stage
+from qcompile.recipe import Recipe
+from qcompile.source import component_classes
+from qcompile.subject import subject_of_pipeline
+
+OnMismatch = Literal["error", "recompile", "eager"]
+
+
+def load(
+    path: str | Path,
+    *,
+    device: str | None = None,
+    compiled: bool = True,
+    on_mismatch: OnMismatch = "error",
+    on_unknown_shape: OnUnknownShape = "error",
+    trust_compiled: bool = False,
+    progress: Progress | None = None,
+) -> Any:
+    """Load an artifact.
+
+    Loading compiled code is trusting its author: a package is native code. Digests are checked before it is opened.
+
+    Args:
+        path: an artifact folder, or the Hub id of one.
+        device: `cpu`, `cuda` or `cuda:N`; by default the kind the artifact was made on.
+        compiled: False opens no package; the pipeline runs eagerly with the quantized weights.
+        on_mismatch: what to do where packages were built for another machine or other versions: raise, compile anew for
+            this process, or run eagerly.
+        on_unknown_shape: what a call does for which there is no package: raise, or run eagerly.
+        trust_compiled: needed to open packages of an artifact from the Hub.
+        progress: told what happens.
+
+    Returns:
+        The diffusers pipeline, or the model where the artifact was made from a bare one.
+
+    Raises:
+        ArtifactError: the folder is not a whole artifact.
+        EnvironmentMismatch: packages don't fit this machine, and `on_mismatch` is `error`.
+        MachineError: there is no such device.
+    """
+    progress = progress or Silent()
+    with stage(progress, "check digests"):
+        artifact = _open(path, compiled, trust_compiled)
+    manifest = artifact.manifest
+    where = resolve_device(device or manifest.environment.device)
+    rebuild = False
+    if manifest.packages and compiled:
+        compiled, rebuild = _decide(manifest, where, on_mismatch)
+    recipe = recipes.parse(artifact.recipe_text, f"{artifact.folder}/recipe.yaml")
+    with stage(progress, "load weights"):
+        loaded = _load_pipeline(artifact, recipe, where)
+    model = loaded if manifest.model.kind == "model" else getattr(loaded, manifest.denoiser)
+    if manifest.model.kind == "pipeline":
+        first = next(iter(manifest.shapes.values()))
+        set_default_size(loaded, first.height, first.width)
+    if rebuild:
+        _recompile(recipe, manifest, loaded, model, where, on_unknown_shape, progress)
+    elif manifest.packages and compiled:
+        with stage(progress, "open packages"):
+            _install(artifact.folder, manifest, manifest.packages, model, where, on_unknown_shape)
+    if compiled:
+        for step in recipe.steps:
+            step.prepare(model if manifest.model.kind == "model" else getattr(loaded, step.component))
+    return loaded
+
+
+def _open(path: str | Path, compiled: bool, trust_compiled: bool) -> Artifact:
+    folder = Path(path).expanduser()
+    if folder.exists() or str(path).count("/") != 1 or str(path).startswith((".", "/", "~")):
+        return read_artifact(folder)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        snapshot = snapshot_download(str(path), ignore_patterns=[".gitattributes", "README.md"])
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise ModelError(
+            f"{path} is no local folder, and the Hub can't be reached or has no such artifact ({type(error).__name__}). "
+            "Name the folder of an artifact."
+        ) from error
+    artifact = read_artifact(snapshot, allow_links=True)
+    if artifact.manifest.packages and compiled and not trust_compiled:
+        raise EnvironmentMismatch(
+            ("trust_compiled",),
+            f"{path} holds compiled packages, native code that runs with your rights. Pass trust_compiled=True if you trust its "
+            "author, or compiled=False to use the weights alone.",
+        )
+    return artifact
+
+
+def _decide(manifest: Manifest, device: torch.device, on_mismatch: OnMismatch) -> tuple[bool, bool]:
+    """Whether to run compiled, and whether to compile anew."""
+    found = rejections(manifest.environment, current(str(device)))
+    if not found:
+        return True, False
+    if on_mismatch == "eager":
+        return False, False
+    if on_mismatch == "recompile":
+        return True, True
+    listed = "; ".join(f"{item.field}: built for {item.recorded}, here {item.here}" for item in found)
+    raise EnvironmentMismatch(
+        tuple(item.field for item in found),
+        f"the packages of this artifact don't fit this machine: {listed}. Its weights do. Apply the recipe here, or load with "
+        'on_mismatch="recompile" (compiles at every load) or on_mismatch="eager".',
+    )
+
+
+def _load_pipeline(artifact: Artifact, recipe: Recipe, device: torch.device) -> Any:
+    manifest, folder = artifact.manifest, artifact.folder
+    dtype = getattr(torch, manifest.model.dtype)
+    own = [name for name, record in manifest.components.items() if record.stored == "qcompile"]
+    if manifest.model.kind == "model":
+        name = manifest.denoiser
+        return _load_component(recipe, name, find_class("diffusers", manifest.model.class_name), folder, dtype, device)
+    classes = component_classes(folder)
+    models = {
+        name: _load_component(recipe, name, find_class(*classes[name]), folder, dtype, device) for name in own
+    }
+    try:
+        pipeline = diffusers.DiffusionPipeline.from_pretrained(
+            str(folder), dtype=dtype, local_files_only=True, use_safetensors=True, **models
+        )
+    except (OSError, ValueError, RuntimeError, AttributeError) as error:
+        raise ModelError(f"{folder}: diffusers can't load it: {str(error).strip().splitlines()[0]}") from error
+    for part in pipeline.components.values():
+        if isinstance(part, nn.Module):
+            part.requires_grad_(False).eval()
+    return pipeline.to(device)
+
+
+def _load_component(
+    recipe: Recipe, name: str, kind: type[Any], folder: Path, dtype: torch.dtype, device: torch.device
+) -> nn.Module:
+    # Buffers that are not saved are computed by the constructor, so they must be real; parameters come from the file.
+    module = build_model(kind, folder / name, dtype, lambda: init_empty_weights(include_buffers=False))
+    for step in recipe.steps:
+        if step.component == name:
+            step.restructure(module)
+    read_tensors(module, folder / name, device)
+    return module.to(device)
+
+
+def _install(
+    root: Path,
+    manifest: Manifest,
+    packages: tuple[Package, ...],
+    model: nn.Module,
+    device: torch.device,
+    on_unknown_shape: OnUnknownShape,
+) -> None:
+    index = device.index if device.type == "cuda" and device.index is not None else -1
+    opened = [LoadedPackage(root / package.file, package, index) for package in packages]
+    install(manifest.denoiser, model, opened, manifest.calls, on_unknown_shape)
+
+
+def _recompile(
+    recipe: Recipe,
+    manifest: Manifest,
+    pipeline: Any,
+    model: nn.Module,
+    device: torch.device,
+    on_unknown_shape: OnUnknownShape,
+    progress: Progress,
+) -> None:
+    """Build packages for this machine into a temporary folder and install them, for this process only."""
+    if manifest.model.kind == "model":
+        raise EnvironmentMismatch(
+            ("environment",),
+            "a bare model has no pipeline to capture inputs from, so it can't be recompiled at load. Apply the recipe here, "
+            'or load with on_mismatch="eager".',
+        )
+    calls: Mapping[str, Any] = subject_of_pipeline(recipe, pipeline).calls()
+    scope = "full" if any(package.layers == ("",) for package in manifest.packages) else "blocks"
+    with tempfile.TemporaryDirectory() as folder:
+        bound = recipe.header.verify.max_compiled_error
+        packages = build_packages(manifest.denoiser, model, scope, calls, Path(folder), progress, bound)
+        _install(Path(folder), manifest, tuple(packages), model, device, on_unknown_shape)

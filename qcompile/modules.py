@@ -1,0 +1,80 @@
+"""Looking into a model: its linears, its repeated blocks, its bytes."""
+
+import re
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+
+# Parts of a name that mark a layer as sensitive: normalization, modulation, embedding and timestep layers stay in high
+# precision in every recipe known to keep the picture (the lists of diffusers, vLLM-Omni and sglang agree on these).
+SENSITIVE = re.compile(r"norm|embed|modulation|adaln|(^|_)mod(_|$)|time_|timestep|scale_shift", re.IGNORECASE)
+
+
+def is_sensitive(name: str) -> bool:
+    """Whether a part of the dotted `name` marks a normalization, modulation, embedding or timestep layer."""
+    return any(SENSITIVE.search(part) for part in name.split("."))
+
+
+def linears(model: nn.Module) -> dict[str, nn.Linear]:
+    """Every `nn.Linear` of `model` by dotted name, in module order."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+
+
+def convolutions(model: nn.Module) -> dict[str, nn.Conv2d]:
+    """Every `nn.Conv2d` of `model` by dotted name, in module order."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, nn.Conv2d)}
+
+
+def repeated_blocks(model: nn.Module) -> dict[str, nn.Module]:
+    """The repeated blocks of `model` by dotted name, in module order; empty where it has none.
+
+    A block is what diffusers names in `_repeated_blocks`; where a class names none, every child of a `ModuleList` that
+    has two or more children of one class. Blocks inside blocks are not listed.
+    """
+    names = set(getattr(model, "_repeated_blocks", None) or ())
+    found: dict[str, nn.Module] = {}
+    for name, module in model.named_modules():
+        if any(name.startswith(f"{outer}.") for outer in found):
+            continue
+        if names:
+            if type(module).__name__ in names:
+                found[name] = module
+        elif isinstance(module, nn.ModuleList):
+            kinds = [type(child) for child in module]
+            found.update(
+                {f"{name}.{key}": child for key, child in module.named_children() if kinds.count(type(child)) > 1}
+            )
+    return found
+
+
+def inner_tensors(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Yield the plain tensors that `tensor` is stored as: itself, or what a tensor subclass is made of, in its order."""
+    if is_traceable_wrapper_subclass(tensor):
+        for name in tensor.__tensor_flatten__()[0]:  # type: ignore[attr-defined]
+            yield from inner_tensors(getattr(tensor, name))
+    else:
+        yield tensor
+
+
+def tensor_bytes(tensor: torch.Tensor) -> int:
+    """Bytes that `tensor` takes when stored."""
+    return sum(part.numel() * part.element_size() for part in inner_tensors(tensor))
+
+
+def stored_bytes(model: nn.Module) -> int:
+    """Bytes of the parameters and persistent buffers of `model`, tied tensors counted once."""
+    return sum(tensor_bytes(tensor) for tensor in stored_tensors(model).values())
+
+
+def stored_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
+    """The `state_dict` of `model`, every tied tensor under its first name only."""
+    seen: set[int] = set()
+    kept: dict[str, torch.Tensor] = {}
+    # keep_vars hands out the tensors themselves: detached views would hide that two names share one.
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if id(tensor) not in seen:
+            seen.add(id(tensor))
+            kept[name] = tensor
+    return kept

@@ -1,0 +1,172 @@
+"""Diffusers pipelines: built on meta from configurations alone, or loaded for real."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+import transformers
+from torch import nn
+
+from qcompile.errors import ModelError, PlanError, nearest
+from qcompile.source import component_classes, model_index
+
+DENOISERS = ("transformer", "unet")
+"""Component names under which pipelines hold the network that runs at every step."""
+
+
+def load_pipeline(folder: Path, dtype: torch.dtype, device: torch.device) -> diffusers.DiffusionPipeline:
+    """Load a pipeline folder with its weights. Only safetensors are read.
+
+    Raises:
+        ModelError: diffusers can't load it.
+    """
+    try:
+        pipeline = diffusers.DiffusionPipeline.from_pretrained(
+            str(folder), dtype=dtype, local_files_only=True, use_safetensors=True
+        )
+    except (OSError, ValueError, RuntimeError, AttributeError) as error:
+        raise ModelError(f"{folder}: diffusers can't load it: {str(error).strip().splitlines()[0]}") from error
+    for component in models_of(pipeline).values():
+        component.requires_grad_(False).eval()
+    return pipeline.to(device)  # type: ignore[no-any-return]
+
+
+def meta_pipeline(folder: Path, dtype: torch.dtype) -> diffusers.DiffusionPipeline:
+    """Build a pipeline folder's pipeline with every tensor on meta, from its configurations; no weights are read.
+
+    Raises:
+        ModelError: a component's class or configuration can't be found.
+    """
+    parts: dict[str, Any] = dict.fromkeys(_optional(folder))
+    for name, (library, class_name) in component_classes(folder).items():
+        kind = find_class(library, class_name)
+        if issubclass(kind, nn.Module):
+            parts[name] = build_model(kind, folder / name, dtype, lambda: torch.device("meta")).to("meta")
+        else:
+            parts[name] = kind.from_pretrained(str(folder / name), local_files_only=True)
+    kind = find_class("diffusers", model_index(folder)["_class_name"])
+    settings = {
+        name: value for name, value in model_index(folder).items() if not name.startswith("_") and name not in parts
+    }
+    return kind(**parts, **{name: value for name, value in settings.items() if not isinstance(value, list)})
+
+
+def meta_twin(module: nn.Module) -> nn.Module:
+    """A model of the same class and configuration with every tensor on meta.
+
+    Raises:
+        ModelError: it is no diffusers or transformers model, so that it can't be rebuilt from its configuration.
+    """
+    dtype = next((tensor.dtype for tensor in module.parameters() if tensor.is_floating_point()), torch.float32)
+    if isinstance(module, diffusers.ModelMixin):
+        with torch.device("meta"):
+            twin = type(module).from_config(dict(module.config))  # type: ignore[attr-defined]
+    elif isinstance(module, transformers.PreTrainedModel):
+        with torch.device("meta"):
+            twin = type(module)(module.config)
+    else:
+        raise ModelError(
+            f"{type(module).__name__} is neither a diffusers nor a transformers model, so that `load` could not rebuild it. "
+            "Models must come from a class with a configuration (diffusers.ModelMixin)."
+        )
+    return _finish(twin, dtype).to("meta")
+
+
+def build_model(
+    kind: type[Any], folder: Path, dtype: torch.dtype, context: Callable[[], AbstractContextManager[Any]]
+) -> nn.Module:
+    """Build a model from the configuration in `folder`, under `context` (a device, or accelerate's init_empty_weights).
+
+    Raises:
+        ModelError: the configuration is missing or does not fit the class.
+    """
+    try:
+        if issubclass(kind, diffusers.ModelMixin):
+            config = kind.load_config(str(folder), local_files_only=True)  # type: ignore[attr-defined]
+            with context():
+                return _finish(kind.from_config(config), dtype)  # type: ignore[attr-defined]
+        config = kind.config_class.from_pretrained(str(folder), local_files_only=True)
+        with context():
+            return _finish(kind(config), dtype)
+    except (OSError, ValueError, TypeError) as error:
+        raise ModelError(f"{folder}: no {kind.__name__} can be built from it: {str(error).splitlines()[0]}") from error
+
+
+def find_class(library: str, class_name: str) -> type[Any]:
+    """The class that `model_index.json` names as [library, class].
+
+    Raises:
+        ModelError: it is not a class of diffusers or transformers; nothing else is ever imported.
+    """
+    if library in ("diffusers", "transformers"):
+        found = getattr({"diffusers": diffusers, "transformers": transformers}[library], class_name, None)
+    else:
+        # Some pipelines keep a component's class in their own folder, as Stable Diffusion does its safety checker.
+        found = getattr(getattr(diffusers.pipelines, library, None), class_name, None)
+    if not isinstance(found, type):
+        raise ModelError(
+            f"model_index.json names {library}.{class_name}; diffusers {diffusers.__version__} and transformers "
+            f"{transformers.__version__} have no such class. Update them, or check the model."
+        )
+    return found
+
+
+def models_of(pipeline: diffusers.DiffusionPipeline) -> dict[str, nn.Module]:
+    """The components that are models, by name."""
+    return {name: part for name, part in pipeline.components.items() if isinstance(part, nn.Module)}
+
+
+def denoiser_of(components: dict[str, nn.Module]) -> str:
+    """Name of the component that runs at every step.
+
+    Raises:
+        PlanError: there is none under the names diffusers uses.
+    """
+    for name in DENOISERS:
+        if name in components:
+            return name
+    raise PlanError(f"none of the components {', '.join(components)} is a denoiser ({' or '.join(DENOISERS)}).")
+
+
+def check_call(pipeline: diffusers.DiffusionPipeline, call: dict[str, Any]) -> None:
+    """Refuse arguments that the pipeline's call does not take.
+
+    Raises:
+        PlanError: naming the argument and those that exist.
+    """
+    import inspect
+
+    known = set(inspect.signature(type(pipeline).__call__).parameters) - {"self"}
+    for name in call:
+        if name not in known:
+            raise PlanError(f"call.{name}: {type(pipeline).__name__} takes no {name!r}; {nearest(name, known)}.")
+
+
+def set_default_size(pipeline: diffusers.DiffusionPipeline, height: int | None, width: int | None) -> None:
+    """Make a square size the one the pipeline takes where a call names none, where diffusers lets it be set."""
+    if height is None or height != width or not isinstance(getattr(pipeline, "default_sample_size", None), int):
+        return
+    pipeline.default_sample_size = height // pipeline.vae_scale_factor
+
+
+def _optional(folder: Path) -> list[str]:
+    """Components that the pipeline class knows and this folder does not have (`[null, null]`)."""
+    return [name for name, value in model_index(folder).items() if isinstance(value, list) and value[0] is None]
+
+
+def _finish(module: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Cast as `from_pretrained(dtype=dtype)` does: all but what the class keeps in float32."""
+    is_diffusers = isinstance(module, diffusers.ModelMixin)
+    kept = set(getattr(module, "_keep_in_fp32_modules", None) or ()) if is_diffusers else set()
+    for name, part in module.named_modules():
+        tensors = dict(part.named_parameters(recurse=False))
+        if is_diffusers and not kept:
+            # diffusers casts such a model as a whole; all others keep the buffers they were built with.
+            tensors |= dict(part.named_buffers(recurse=False))
+        for key, tensor in tensors.items():
+            if tensor.is_floating_point() and not kept & {*name.split("."), key}:
+                tensor.data = tensor.data.to(dtype)
+    return module.requires_grad_(False).eval()

@@ -1,0 +1,183 @@
+"""Recipe + models -> `Plan`: what will happen to every module, and what it will weigh. Touches no weights."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from qcompile import recipe as recipes
+from qcompile.change import Change
+from qcompile.errors import MachineError, PlanError
+from qcompile.modules import stored_bytes
+from qcompile.pipeline import meta_pipeline
+from qcompile.recipe import Recipe
+from qcompile.schemes import SCHEMES
+from qcompile.source import find_folder
+from qcompile.steps import Phase, Step, Target
+from qcompile.subject import Subject, subject_of_model, subject_of_pipeline
+
+
+@dataclass(frozen=True)
+class ComponentBytes:
+    """Stored bytes of one component before and after the recipe."""
+
+    name: str
+    class_name: str
+    before: int
+    after: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a recipe will do. `apply` reproduces `changes` exactly, or stops."""
+
+    recipe: Recipe
+    device_type: str
+    denoiser: str
+    shapes: tuple[str, ...]
+    """Labels of the declared shapes, in the order of `Change.rows`."""
+    changes: tuple[Change, ...]
+    components: tuple[ComponentBytes, ...]
+    obstacles: tuple[str, ...]
+    """Why this machine can't apply the recipe; empty where it can."""
+
+    @property
+    def bytes_before(self) -> int:
+        """Bytes of all weights before the recipe."""
+        return sum(component.before for component in self.components)
+
+    @property
+    def bytes_after(self) -> int:
+        """Bytes of all weights after it, within 2 % of what `apply` writes."""
+        return sum(component.after for component in self.components)
+
+
+def plan(
+    recipe: str | Path | Recipe,
+    *,
+    pipeline: Any = None,
+    model: nn.Module | None = None,
+    example_inputs: Sequence[Mapping[str, Any]] = (),
+    device: str | None = None,
+) -> Plan:
+    """Say what a recipe will do, from configurations alone.
+
+    Args:
+        recipe: a recipe file, or a `Recipe`.
+        pipeline: plan for this pipeline instead of the recipe's model.
+        model: plan for this bare denoiser instead.
+        example_inputs: keyword arguments that `model` is called with, one mapping a shape.
+        device: `cpu`, `cuda` or `cuda:N`; by default a GPU where there is one.
+
+    Raises:
+        RecipeError: the recipe is not well formed.
+        ModelError: the model can't be found or built.
+        PlanError: the recipe does not fit the model.
+        MachineError: there is no such device.
+    """
+    recipe = recipe if isinstance(recipe, Recipe) else recipes.read(recipe)
+    return make_plan(recipe, meta_subject(recipe, pipeline, model, example_inputs), resolve_device(device))
+
+
+def meta_subject(
+    recipe: Recipe, pipeline: Any, model: nn.Module | None, example_inputs: Sequence[Mapping[str, Any]]
+) -> Subject:
+    """The recipe's subject on meta: the twin of a live object where one is given, else the recipe's model."""
+    if model is not None:
+        return subject_of_model(recipe, model, example_inputs).twin()
+    if pipeline is not None:
+        return subject_of_pipeline(recipe, pipeline).twin()
+    source = recipe.header.model
+    folder = find_folder(source.id, source.revision, configs_only=True)
+    return subject_of_pipeline(recipe, meta_pipeline(folder, getattr(torch, source.dtype)))
+
+
+def make_plan(recipe: Recipe, subject: Subject, device: torch.device) -> Plan:
+    """Walk the recipe's steps over models on meta."""
+    before = {name: stored_bytes(model) for name, model in subject.components.items()}
+    changes: list[Change] = []
+    saved = dict.fromkeys(before, 0)
+    for step, module, found in walk(recipe, subject, device.type):
+        _refuse_overlap(changes, found)
+        changes += found
+        if step.phase is Phase.QUANTIZE:
+            saved[step.component] += sum(change.bytes_before - change.bytes_after for change in found)
+        step.restructure(module)
+    components = tuple(
+        ComponentBytes(name, type(model).__name__, before[name], stored_bytes(model) - saved[name])
+        for name, model in subject.components.items()
+    )
+    return Plan(
+        recipe, device.type, subject.denoiser, tuple(subject.shapes), tuple(changes), components, _obstacles(recipe, device)
+    )
+
+
+def walk(
+    recipe: Recipe, subject: Subject, device_type: str
+) -> Iterator[tuple[Step, nn.Module, tuple[Change, ...]]]:
+    """Give each step with its component and its changes, in order.
+
+    The caller carries the step out before it takes the next, so that later selectors see the rewritten modules. `plan` and
+    `apply` both go through here: that is why they agree.
+    """
+    for index, step in enumerate(recipe.steps):
+        place = f"steps.{index}.{step.kind}"
+        module = subject.component(step.component, place)
+        target = Target(
+            index=index,
+            component=step.component,
+            module=module,
+            is_denoiser=step.component == subject.denoiser,
+            device_type=device_type,
+            compiled=any(
+                later.phase is Phase.COMPILE and later.component == step.component for later in recipe.steps[index + 1 :]
+            ),
+            rows=lambda name=step.component: subject.rows(name),  # type: ignore[misc]
+        )
+        yield step, module, step.changes(target)
+
+
+def resolve_device(name: str | None) -> torch.device:
+    """The device a name stands for; without a name the first GPU, or the CPU where there is none.
+
+    Raises:
+        MachineError: this machine has no such device.
+    """
+    if name is None:
+        return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise PlanError(f"--device {name}: no device is called that; allowed are cpu, cuda and cuda:N.") from error
+    if device.type not in ("cpu", "cuda"):
+        raise PlanError(f"--device {name}: qcompile runs on cpu and cuda.")
+    count = torch.cuda.device_count() if device.type == "cuda" else 1
+    if device.type == "cuda" and (device.index or 0) >= count:
+        raise MachineError(f"--device {name}: this machine has {count} CUDA devices. Use --device cpu, or run where there is one.")
+    return torch.device("cuda", device.index or 0) if device.type == "cuda" else device
+
+
+def _obstacles(recipe: Recipe, device: torch.device) -> tuple[str, ...]:
+    capability = torch.cuda.get_device_capability(device) if device.type == "cuda" else None
+    found = []
+    for index, step in enumerate(recipe.steps):
+        scheme = SCHEMES.get(getattr(step, "scheme", ""))
+        reason = scheme.why_not_device(device.type, capability) if scheme else None
+        if reason:
+            found.append(f"steps.{index}.{step.kind}.scheme: {reason}")
+    return tuple(found)
+
+
+def _refuse_overlap(earlier: Sequence[Change], found: Sequence[Change]) -> None:
+    """One layer, one scheme."""
+    taken = {(change.component, change.module): change for change in earlier if change.kind == "quantize" and change.action}
+    for change in found:
+        before = taken.get((change.component, change.module))
+        if change.kind == "quantize" and change.action and before is not None:
+            raise PlanError(
+                f"steps.{change.step}.quantize: {change.module} is quantized by steps.{before.step} already "
+                f"({before.action}). Exclude it from one of the two."
+            )

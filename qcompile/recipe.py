@@ -1,0 +1,280 @@
+"""A recipe: YAML text -> frozen `Recipe`, or a `RecipeError` that names file, line, key, and what is allowed there."""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import pydantic
+import yaml
+
+from qcompile.document import Document, Place, parse_document, read_document
+from qcompile.errors import RecipeError, nearest
+from qcompile.steps import STEPS, Step
+
+Model = TypeVar("Model", bound=pydantic.BaseModel)
+_FROZEN = pydantic.ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelSource(pydantic.BaseModel):
+    """The model a recipe is for."""
+
+    model_config = _FROZEN
+
+    id: str = pydantic.Field(min_length=1, description="Hub id, local folder in diffusers format, or builtin:NAME")
+    revision: str | None = pydantic.Field(None, description="commit, branch or tag on the Hub")
+    dtype: Literal["bfloat16", "float16", "float32"] = pydantic.Field("bfloat16", description="dtype of the weights")
+
+
+class Shape(pydantic.BaseModel):
+    """One size the pipeline is called with; packages are built for each."""
+
+    model_config = _FROZEN
+
+    height: int | None = pydantic.Field(None, ge=1, description="pixels; left out: the pipeline's default")
+    width: int | None = pydantic.Field(None, ge=1, description="pixels; left out: the pipeline's default")
+    batch: int = pydantic.Field(1, ge=1, description="images (prompts) of one call")
+    frames: int | None = pydantic.Field(None, ge=1, description="frames of a video pipeline")
+
+    @property
+    def label(self) -> str:
+        """`1024x768_b2` (height x width), with `_f81` for frames; names folders and messages."""
+        size = f"{self.height}x{self.width}" if self.height and self.width else "default"
+        return f"{size}_b{self.batch}" + (f"_f{self.frames}" if self.frames else "")
+
+
+class Bounds(pydantic.BaseModel):
+    """What `apply` checks before it puts the artifact in place."""
+
+    model_config = _FROZEN
+
+    max_relative_error: float | None = pydantic.Field(
+        None, gt=0, description="of the denoiser's output on captured inputs, quantized and compiled against the original"
+    )
+    max_compiled_error: float = pydantic.Field(
+        0.02, gt=0, description="of compiled against eager output of the same weights, for layers and component"
+    )
+
+
+class Header(pydantic.BaseModel):
+    """Everything of a recipe but its steps."""
+
+    model_config = _FROZEN
+
+    name: str = pydantic.Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$", description="equals the file's name without .yaml")
+    version: int = pydantic.Field(ge=1, description="counts the recipe's own changes")
+    summary: str = pydantic.Field("", description="one line for the catalogue")
+    model: ModelSource
+    call: dict[str, pydantic.JsonValue] = pydantic.Field(
+        default_factory=dict, description="how users call the pipeline; apply runs it to capture real inputs"
+    )
+    shapes: tuple[Shape, ...] = pydantic.Field((), description="sizes to build packages for")
+    verify: Bounds = pydantic.Field(default_factory=Bounds)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A recipe that is well formed; whether it fits its model is the planner's to say."""
+
+    header: Header
+    steps: tuple[Step, ...]
+    data: dict[str, Any] = field(repr=False)
+    """The recipe as plain data, overrides applied."""
+
+    @property
+    def name(self) -> str:
+        """The recipe's name."""
+        return self.header.name
+
+    def to_yaml(self) -> str:
+        """The recipe after overrides, as YAML text."""
+        return yaml.safe_dump(self.data, sort_keys=False, allow_unicode=True, width=120)
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the recipe's content, independent of comments and layout."""
+        return hashlib.sha256(json.dumps(self.data, sort_keys=True).encode()).hexdigest()
+
+
+def read(path: str | Path, overrides: Iterable[str] = (), model: str | None = None) -> Recipe:
+    """Read a recipe file.
+
+    Args:
+        path: the YAML file; its name without suffix is the recipe's name.
+        overrides: `KEY=VALUE` with a dotted key such as `steps.3.quantize.scheme=int8_dynamic`; values are YAML.
+        model: takes the place of `model.id`.
+
+    Raises:
+        RecipeError: the file or an override is wrong.
+    """
+    path = Path(path)
+    recipe = from_document(_override(read_document(path), overrides, model))
+    if recipe.name != path.stem:
+        raise RecipeError(f"{path}: name is {recipe.name!r}, but the file is called {path.name}; name the one after the other.")
+    return recipe
+
+
+def parse(text: str, source: str = "recipe.yaml", overrides: Iterable[str] = (), model: str | None = None) -> Recipe:
+    """Read a recipe from YAML text; see `read`."""
+    return from_document(_override(parse_document(text, source), overrides, model))
+
+
+def from_document(document: Document) -> Recipe:
+    """Check plain data and make a recipe of it.
+
+    Raises:
+        RecipeError: unknown or missing keys, wrong types or values, steps out of phase.
+    """
+    _refuse_infinite(document, document.data, ())
+    header = {key: value for key, value in document.data.items() if key != "steps"}
+    parsed = _validate(Header, header, document, (), also=("steps",))
+    entries = document.data.get("steps")
+    if not isinstance(entries, list) or not entries:
+        raise RecipeError(f"{document.where(('steps',))}: a list of one or more steps is needed; {_valid_steps()}.")
+    steps = tuple(_step(entry, document, ("steps", index)) for index, entry in enumerate(entries))
+    _check_phases(steps, document)
+    labels = [shape.label for shape in parsed.shapes]
+    for index, label in enumerate(labels):
+        if label in labels[:index]:
+            raise RecipeError(f"{document.where(('shapes', index))}: {label} is declared twice; keep one of them.")
+    return Recipe(parsed, steps, document.data)
+
+
+def schema() -> dict[str, Any]:
+    """The JSON schema of recipes, for editors and for `serialization/recipe.schema.json`."""
+    result = Header.model_json_schema()
+    definitions = result.setdefault("$defs", {})
+    entries = []
+    for step in STEPS:
+        own = step.model_json_schema()
+        definitions.update(own.pop("$defs", {}))
+        definitions[step.__name__] = own
+        reference = {"$ref": f"#/$defs/{step.__name__}"}
+        entries.append(
+            {"type": "object", "properties": {step.kind: reference}, "required": [step.kind], "additionalProperties": False}
+        )
+    result["properties"]["steps"] = {"type": "array", "minItems": 1, "items": {"oneOf": entries}}
+    result["required"].append("steps")
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **result, "title": "qcompile recipe"}
+
+
+def _step(entry: Any, document: Document, place: Place) -> Step:
+    kinds = {step.kind: step for step in STEPS}
+    if not isinstance(entry, dict) or len(entry) != 1:
+        raise RecipeError(f"{document.where(place)}: a step is one key with its options below it; {_valid_steps()}.")
+    kind, options = next(iter(entry.items()))
+    if kind not in kinds:
+        raise RecipeError(f"{document.where((*place, kind))}: there is no step {kind!r}; {nearest(kind, kinds)}.")
+    return _validate(kinds[kind], options if options is not None else {}, document, (*place, kind))
+
+
+def _check_phases(steps: tuple[Step, ...], document: Document) -> None:
+    for index, (before, step) in enumerate(zip(steps, steps[1:], strict=False), start=1):
+        if step.phase < before.phase:
+            raise RecipeError(
+                f"{document.where(('steps', index))}: {step.kind} ({step.phase.name}) comes after {before.kind} "
+                f"({before.phase.name}). {_WHY_ORDER[before.phase]} The order is LORA, REWRITE, QUANTIZE, COMPILE: move "
+                f"steps.{index} up."
+            )
+
+
+_WHY_ORDER = {
+    0: "",
+    1: "Adapters are fused into the layers the model came with.",
+    2: "Fusing or rewriting layers whose weights are quantized already would lose precision.",
+    3: "Compiled code is made for the layers as they are when it is built.",
+}
+
+
+def _validate(
+    model: type[Model], data: Any, document: Document, place: Place, also: tuple[str, ...] = ()
+) -> Model:
+    try:
+        # Through JSON, since strict validation of Python data would refuse lists where tuples are declared.
+        return model.model_validate_json(json.dumps(data), strict=True)
+    except pydantic.ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise RecipeError(_explain(model, first, document, place, also)) from error
+
+
+def _explain(
+    model: type[pydantic.BaseModel], error: Any, document: Document, place: Place, also: tuple[str, ...]
+) -> str:
+    at = (*place, *error["loc"])
+    if error["type"] == "extra_forbidden":
+        known = _fields(model, error["loc"][:-1])
+        return f"{document.where(at)}: unknown key {at[-1]!r}; {nearest(str(at[-1]), (*known, *also))}."
+    if error["type"] == "missing":
+        return f"{document.where(at[:-1])}: the key {at[-1]!r} is missing."
+    message = error["msg"].removeprefix("Value error, ")
+    got = error["input"]
+    shown = "" if error["type"] == "value_error" else f", not {json.dumps(got) if not isinstance(got, dict) else 'a mapping'}"
+    return f"{document.where(at)}: {message[0].lower() + message[1:]}{shown}."
+
+
+def _fields(model: type[pydantic.BaseModel], place: tuple[str | int, ...]) -> list[str]:
+    """Keys allowed at `place` inside `model`, found through its JSON schema."""
+    whole = model.model_json_schema()
+    node: Mapping[str, Any] = whole
+    for part in place:
+        node = _resolve(whole, node)
+        node = node.get("items", {}) if isinstance(part, int) else node.get("properties", {}).get(part, {})
+    return list(_resolve(whole, node).get("properties", {}))
+
+
+def _resolve(whole: Mapping[str, Any], node: Mapping[str, Any]) -> Mapping[str, Any]:
+    options = [option for option in node.get("anyOf", ()) if option.get("type") != "null"]
+    node = options[0] if options else node
+    return whole["$defs"][node["$ref"].rpartition("/")[2]] if "$ref" in node else node
+
+
+def _override(document: Document, overrides: Iterable[str], model: str | None) -> Document:
+    if model is not None:
+        found = document.data.setdefault("model", {})
+        if isinstance(found, dict):
+            found["id"] = model
+            found.pop("revision", None)
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key:
+            raise RecipeError(f"--set {override}: write KEY=VALUE, for example steps.0.quantize.scheme=int8_dynamic.")
+        value = parse_document(f"value: {text}" if text else "value:", f"--set {key}").data["value"]
+        _assign(document.data, key.split("."), value, f"--set {key}")
+    return document
+
+
+def _assign(data: Any, path: list[str], value: Any, place: str) -> None:
+    for depth, part in enumerate(path):
+        last = depth == len(path) - 1
+        index: str | int = part
+        if isinstance(data, list):
+            if not part.isdigit() or int(part) >= len(data):
+                raise RecipeError(f"{place}: {part!r} is no index here; the list has {len(data)} entries, from 0.")
+            index = int(part)
+        elif not isinstance(data, dict):
+            raise RecipeError(f"{place}: {'.'.join(path[:depth])} is a single value; nothing can be set below it.")
+        elif not last and part not in data:
+            raise RecipeError(f"{place}: there is no {part!r} here; {nearest(part, data)}.")
+        if last:
+            data[index] = value
+        else:
+            data = data[index]
+
+
+def _refuse_infinite(document: Document, value: Any, place: Place) -> None:
+    """JSON has no infinities, and no option of a recipe takes one."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise RecipeError(f"{document.where(place)}: {value} is not a finite number.")
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            _refuse_infinite(document, inner, (*place, key))
+    if isinstance(value, list):
+        for index, inner in enumerate(value):
+            _refuse_infinite(document, inner, (*place, index))
+
+
+def _valid_steps() -> str:
+    return f"valid steps: {', '.join(step.kind for step in STEPS)}"

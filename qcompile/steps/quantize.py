@@ -1,0 +1,150 @@
+"""`quantize`: the weights of chosen linears become a scheme of the table `qcompile.schemes.SCHEMES`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+import pydantic
+
+from qcompile.change import Change
+from qcompile.errors import PlanError, StepError, nearest
+from qcompile.schemes import SCHEMES, Scheme
+from qcompile.selectors import Candidate, Layers, select
+from qcompile.steps.step import Phase, Step, Target, Workshop
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+class Quantize(Step):
+    """Store the weights of the chosen linears in a quantized scheme.
+
+    With no `layers` it takes the linears inside repeated blocks, without norm, modulation and embedding layers.
+    """
+
+    kind: ClassVar[str] = "quantize"
+    phase: ClassVar[Phase] = Phase.QUANTIZE
+
+    scheme: str = pydantic.Field(description="name of a quantization scheme", json_schema_extra={"enum": sorted(SCHEMES)})
+    layers: Layers | None = pydantic.Field(None, description="which linears; left out: the blocks' attention and MLP")
+
+    @pydantic.field_validator("scheme")
+    @classmethod
+    def _scheme_exists(cls, name: str) -> str:
+        if name not in SCHEMES:
+            raise ValueError(f"no scheme is called {name!r}; {nearest(name, SCHEMES)}")
+        return name
+
+    def changes(self, target: Target) -> tuple[Change, ...]:
+        from qcompile.modules import linears
+
+        scheme, place = SCHEMES[self.scheme], target.place(self.kind)
+        layers = linears(target.module)
+        rows = target.rows()
+        if self.layers is not None:
+            candidates = {
+                name: Candidate("linear", layer.in_features, layer.out_features, rows=rows.get(name, ()))
+                for name, layer in layers.items()
+            }
+            names = [name for name, _ in target.module.named_modules()]
+            reasons = select(self.layers, candidates, lambda: names, f"{place}.layers")
+        else:
+            reasons = _default_reasons(target, layers, f"{place}.layers")
+        compiled_for = target.device_type if target.compiled else None
+        found = []
+        for name, layer in layers.items():
+            seen = rows.get(name, ())
+            reason = reasons[name]
+            if reason is None:
+                unfit = scheme.why_not_layer(layer.in_features, layer.out_features, seen, compiled_for)
+                if unfit and self.layers is not None:
+                    raise PlanError(_unfit(place, name, layer, seen, unfit))
+                reason = unfit
+            found.append(self._change(target, name, layer, seen, reason))
+        if not any(change.action for change in found):
+            raise PlanError(
+                f"{place}: no linear of {target.component} is left to quantize; of {len(found)} linears the first, "
+                f"{found[0].module!r}, is left alone because: {found[0].reason}."
+                if found
+                else f"{place}: {target.component} has no linear at all."
+            )
+        return tuple(found)
+
+    def _change(
+        self, target: Target, name: str, layer: nn.Linear, rows: tuple[int, ...], reason: str | None
+    ) -> Change:
+        from qcompile.modules import tensor_bytes
+
+        before = tensor_bytes(layer.weight)
+        after = before if reason else SCHEMES[self.scheme].stored_bytes(layer.in_features, layer.out_features)
+        return Change(
+            step=target.index,
+            kind=self.kind,
+            component=target.component,
+            module=name,
+            action=None if reason else self.scheme,
+            reason=reason,
+            rows=rows,
+            features=(layer.in_features, layer.out_features),
+            bytes_before=before,
+            bytes_after=after,
+        )
+
+    def apply(self, module: nn.Module, changes: tuple[Change, ...], workshop: Workshop) -> None:
+        from torchao.quantization import quantize_
+
+        from qcompile.modules import linears
+
+        chosen = {change.module for change in changes if change.action}
+        already = {name: type(layer.weight) for name, layer in linears(module).items() if name not in chosen}
+        quantize_(module, SCHEMES[self.scheme].config(), filter_fn=lambda layer, name: name in chosen)
+        module.requires_grad_(False)
+        _census(SCHEMES[self.scheme], module, chosen, already)
+
+
+def _default_reasons(target: Target, layers: dict[str, nn.Linear], place: str) -> dict[str, str | None]:
+    from qcompile.modules import is_sensitive, repeated_blocks
+
+    blocks = repeated_blocks(target.module)
+    if not blocks:
+        raise PlanError(
+            f"{place}: {type(target.module).__name__} has no repeated blocks, so there is no default choice of layers. "
+            'Name them, for example layers: {include: ["**"], exclude: ["**.norm*.**"]}.'
+        )
+    prefixes = tuple(f"{name}." for name in blocks)
+    return {
+        name: "outside the repeated blocks"
+        if not name.startswith(prefixes)
+        else "norm, modulation or embedding layer"
+        if is_sensitive(name)
+        else None
+        for name in layers
+    }
+
+
+def _unfit(place: str, name: str, layer: nn.Linear, rows: tuple[int, ...], unfit: str) -> str:
+    seen = f"sees {min(rows)} rows and " if rows else ""
+    return (
+        f"{place}: {name} {seen}has {layer.in_features} to {layer.out_features} features, but {unfit}. "
+        "Exclude it under layers.exclude, or add layers.where with min_rows or min_features."
+    )
+
+
+def _census(scheme: Scheme, module: nn.Module, chosen: set[str], already: dict[str, type[torch.Tensor]]) -> None:
+    """Compare what the backend did with what the plan said: it skips some layers without a word."""
+    from qcompile.modules import linears
+
+    skipped, added = [], []
+    for name, layer in linears(module).items():
+        if name in chosen and not scheme.recognise(layer.weight):
+            skipped.append(f"{name} (still {type(layer.weight).__name__} of {layer.weight.dtype})")
+        if name not in chosen and type(layer.weight) is not already[name]:
+            added.append(name)
+    if skipped or added:
+        left = f"{len(skipped)} planned layers were not quantized: {', '.join(skipped[:5])}. " if skipped else ""
+        more = f"{len(added)} layers were quantized that the plan leaves alone: {', '.join(added[:5])}. " if added else ""
+        raise StepError(
+            f"{scheme.backend} did not do what the plan says for {scheme.name}. {left}{more}"
+            "Exclude these layers in the recipe; nothing was written."
+        )
