@@ -22,6 +22,7 @@ from qcompile.errors import (
     StepError,
     VerifyError,
 )
+from qcompile.noise import quiet_imports
 from qcompile.version import __version__
 
 if TYPE_CHECKING:
@@ -64,4 +65,5 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'qcompile' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    with quiet_imports():
+        return getattr(import_module(_HOMES[name]), name)

@@ -19,6 +19,7 @@ from qcompile.artifact.read import Artifact, read_artifact
 from qcompile.artifact.tensors import read_tensors
 from qcompile.environment import current, rejections
 from qcompile.errors import EnvironmentMismatch, ModelError
+from qcompile.noise import quiet_libraries
 from qcompile.package import Package
 from qcompile.pipeline import build_model, find_class, set_default_size
 from qcompile.planner import resolve_device
@@ -30,6 +31,7 @@ from qcompile.subject import subject_of_pipeline
 OnMismatch = Literal["error", "recompile", "eager"]
 
 
+@quiet_libraries()
 def load(
     path: str | Path,
     *,

@@ -12,6 +12,7 @@ from qcompile import recipe as recipes
 from qcompile.change import Change
 from qcompile.errors import MachineError, PlanError
 from qcompile.modules import stored_bytes
+from qcompile.noise import quiet_libraries
 from qcompile.pipeline import meta_pipeline
 from qcompile.recipe import Recipe
 from qcompile.schemes import SCHEMES
@@ -55,6 +56,7 @@ class Plan:
         return sum(component.after for component in self.components)
 
 
+@quiet_libraries()
 def plan(
     recipe: str | Path | Recipe,
     *,

@@ -23,6 +23,7 @@ from qcompile.change import Change
 from qcompile.environment import current
 from qcompile.errors import MachineError, StepError, VerifyError
 from qcompile.images import paint, psnr_db, save_png
+from qcompile.noise import quiet_libraries
 from qcompile.package import Package
 from qcompile.pipeline import load_pipeline, set_default_size
 from qcompile.planner import Plan, make_plan, meta_subject, resolve_device, walk
@@ -46,6 +47,7 @@ class Built:
     image_psnr_db: float | None = None
 
 
+@quiet_libraries()
 def apply(
     recipe: str | Path | Recipe,
     *,

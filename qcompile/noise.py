@@ -1,0 +1,51 @@
+"""Keeping other libraries' messages from people they are of no use to.
+
+torchao reports GPU extensions that a CPU build can't load; torch, diffusers and transformers warn about each other's deprecations
+and draw progress bars of their own. None of it is about what the user did. Errors always pass.
+"""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_CHATTY = ("torchao", "torch", "diffusers", "transformers", "huggingface_hub")
+
+
+@contextmanager
+def quiet_imports() -> Iterator[None]:
+    """Hold back what libraries say while they are imported."""
+    before = logging.root.manager.disable
+    # They set up their own loggers during the import, so levels set now would not last.
+    logging.disable(logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        finally:
+            logging.disable(before)
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Hold back warnings and progress bars of the libraries underneath while the body runs; everything is put back."""
+    import diffusers
+    import transformers
+
+    loggers = [logging.getLogger(name) for name in _CHATTY]
+    levels = [logger.level for logger in loggers]
+    switches = [module.utils.logging for module in (diffusers, transformers)]
+    drawn = [switch for switch in switches if switch.is_progress_bar_enabled()]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        for switch in drawn:
+            switch.disable_progress_bar()
+        try:
+            yield
+        finally:
+            for switch in drawn:
+                switch.enable_progress_bar()
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
