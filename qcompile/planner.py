@@ -103,7 +103,6 @@ def make_plan(recipe: Recipe, subject: Subject, device: torch.device) -> Plan:
     changes: list[Change] = []
     saved = dict.fromkeys(before, 0)
     for step, module, found in walk(recipe, subject, device.type):
-        _refuse_overlap(changes, found)
         changes += found
         if step.phase is Phase.QUANTIZE:
             saved[step.component] += sum(change.bytes_before - change.bytes_after for change in found)
@@ -125,6 +124,7 @@ def walk(
     The caller carries the step out before it takes the next, so that later selectors see the rewritten modules. `plan` and
     `apply` both go through here: that is why they agree.
     """
+    done: dict[str, tuple[Change, ...]] = {}
     for index, step in enumerate(recipe.steps):
         place = f"steps.{index}.{step.kind}"
         module = subject.component(step.component, place)
@@ -137,9 +137,12 @@ def walk(
             compiled=any(
                 later.phase is Phase.COMPILE and later.component == step.component for later in recipe.steps[index + 1 :]
             ),
+            earlier=done.get(step.component, ()),
             rows=lambda name=step.component: subject.rows(name),  # type: ignore[misc]
         )
-        yield step, module, step.changes(target)
+        changes = step.changes(target)
+        done[step.component] = (*target.earlier, *changes)
+        yield step, module, changes
 
 
 def resolve_device(name: str | None) -> torch.device:
@@ -171,15 +174,3 @@ def _obstacles(recipe: Recipe, device: torch.device) -> tuple[str, ...]:
         if reason:
             found.append(f"steps.{index}.{step.kind}.scheme: {reason}")
     return tuple(found)
-
-
-def _refuse_overlap(earlier: Sequence[Change], found: Sequence[Change]) -> None:
-    """One layer, one scheme."""
-    taken = {(change.component, change.module): change for change in earlier if change.kind == "quantize" and change.action}
-    for change in found:
-        before = taken.get((change.component, change.module))
-        if change.kind == "quantize" and change.action and before is not None:
-            raise PlanError(
-                f"steps.{change.step}.quantize: {change.module} is quantized by steps.{before.step} already "
-                f"({before.action}). Exclude it from one of the two."
-            )

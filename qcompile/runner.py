@@ -139,12 +139,12 @@ def _run(plan: Plan, subject: Subject, root: Path, device: torch.device, progres
             # What compiled code is held against; a later step of this phase must not see compiled output here.
             eager = eager if built.packages else _outputs(denoiser, calls)
         workshop = Workshop(calls, root, progress, bounds.max_compiled_error)
-        with stage(progress, f"{step.kind} {step.component}"):
-            step.restructure(module)
-            if step.phase is not Phase.COMPILE:
-                step.apply(module, changes, workshop)
         if step.phase is Phase.COMPILE:
-            step.apply(module, changes, workshop)
+            step.apply(module, changes, workshop)  # it reports every package as a stage of its own
+        else:
+            with stage(progress, f"{step.kind} {step.component}"):
+                step.restructure(module)
+                step.apply(module, changes, workshop)
         built.packages += workshop.packages
     with stage(progress, "verify"):
         _install(built, root, calls, device)
@@ -178,7 +178,7 @@ def _compare_with_plan(plan: Plan, changes: tuple[Change, ...]) -> None:
 
 def _outputs(denoiser: nn.Module, calls: Mapping[str, Arguments]) -> dict[str, Any]:
     with torch.no_grad():
-        return {label: denoiser(**{**call, "return_dict": False}) for label, call in calls.items()}
+        return {label: denoiser(**call) for label, call in calls.items()}
 
 
 def _errors(outputs: Mapping[str, Any], reference: Mapping[str, Any]) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """Which modules can share one package: those that differ in nothing but the values of their tensors."""
 
+import functools
 import hashlib
 from collections.abc import Mapping
 from typing import Any
@@ -11,8 +12,8 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from qcompile.aot.callspec import PLAIN
 from qcompile.modules import inner_tensors
 
-# Bookkeeping that every module carries and that no forward reads.
-_IGNORED = {"training", "call_super_init", "dump_patches"}
+# Bookkeeping that every module carries: hooks, containers of its tensors and children.
+_IGNORED = set(vars(nn.Module()))
 
 
 def group_alike(modules: Mapping[str, nn.Module]) -> list[list[str]]:
@@ -33,7 +34,7 @@ def fingerprint(module: nn.Module) -> str:
     for name, part in module.named_modules():
         digest.update(f"{name}:{type(part).__module__}.{type(part).__qualname__}\n".encode())
         for key, value in sorted(vars(part).items()):
-            if not key.startswith("_") and key not in _IGNORED:
+            if key not in _IGNORED:
                 digest.update(f"{name}.{key}={_describe(value)}\n".encode())
     for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
         digest.update(f"{name}={_describe_layout(tensor)}\n".encode())
@@ -50,6 +51,10 @@ def _describe(value: Any) -> str:
         return f"{type(value).__name__}({','.join(_describe(inner) for inner in value)})"
     if isinstance(value, Mapping):
         return ",".join(f"{key}={_describe(inner)}" for key, inner in value.items())
+    if isinstance(value, functools.partial):
+        return f"{_describe(value.func)}({_describe(value.args)},{_describe(value.keywords)})"
+    if isinstance(value, type) or callable(value) and hasattr(value, "__qualname__"):
+        return f"{value.__module__}.{value.__qualname__}"
     # An attention processor and the like: its class, and one level of its plain attributes.
     plain = {key: inner for key, inner in sorted(getattr(value, "__dict__", {}).items()) if isinstance(inner, PLAIN)}
     return f"{type(value).__module__}.{type(value).__qualname__}{plain}"

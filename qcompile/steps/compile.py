@@ -35,6 +35,8 @@ class Compile(Step):
             raise PlanError(
                 f"{place}.component: {target.component!r} is not called at every step; only the denoiser can be compiled so far."
             )
+        if any(change.kind == self.kind for change in target.earlier):
+            raise PlanError(f"{place}: {target.component} is compiled by an earlier step already. Keep one compile step.")
         modules = targets_of(target.module, self.scope)
         if not modules:
             raise PlanError(
@@ -68,8 +70,8 @@ class Compile(Step):
         )
 
     def prepare(self, module: nn.Module) -> None:
-        from qcompile.aot.build import targets_of
+        from qcompile.aot.build import INDUCTOR, targets_of
 
         if self.mode == "jit":
             for target in targets_of(module, self.scope).values():
-                target.compile()
+                target.compile(options=dict(INDUCTOR))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 import pydantic
@@ -52,10 +53,14 @@ class Quantize(Step):
         else:
             reasons = _default_reasons(target, layers, f"{place}.layers")
         compiled_for = target.device_type if target.compiled else None
+        taken = {change.module: change for change in target.earlier if change.kind == self.kind and change.action}
         found = []
         for name, layer in layers.items():
             seen = rows.get(name, ())
             reason = reasons[name]
+            if name in taken:
+                found.append(self._taken(target, taken[name], reason is None and self.layers is not None))
+                continue
             if reason is None:
                 unfit = scheme.why_not_layer(layer.in_features, layer.out_features, seen, compiled_for)
                 if unfit and self.layers is not None:
@@ -70,6 +75,15 @@ class Quantize(Step):
                 else f"{place}: {target.component} has no linear at all."
             )
         return tuple(found)
+
+    def _taken(self, target: Target, before: Change, selected: bool) -> Change:
+        if selected:
+            raise PlanError(
+                f"{target.place(self.kind)}.layers: {before.module} is quantized by steps.{before.step} already "
+                f"({before.action}). Exclude it from one of the two."
+            )
+        reason = f"quantized by steps.{before.step}"
+        return replace(before, step=target.index, action=None, reason=reason, bytes_before=before.bytes_after)
 
     def _change(
         self, target: Target, name: str, layer: nn.Linear, rows: tuple[int, ...], reason: str | None

@@ -45,6 +45,8 @@ class Target:
     """Where the artifact will run: `cpu` or `cuda`."""
     compiled: bool
     """Whether a later step compiles this component."""
+    earlier: tuple[Change, ...]
+    """What earlier steps do to this component."""
     rows: Callable[[], Mapping[str, tuple[int, ...]]]
     """Rows that each linear sees in one call, by dotted name, one number a declared shape."""
 
