@@ -190,7 +190,7 @@ def _synchronize() -> None:
 def _run(arguments: list[str], environment: Mapping[str, str] | None = None) -> float:
     started = time.perf_counter()
     subprocess.run(
-        [sys.executable, "-m", "qcompile", *arguments],
+        [sys.executable, "-m", "qcompile.cli", *arguments],
         check=True,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -125,4 +125,5 @@ class _Reader:
                     f"there twice, first on line {self.lines[(*place, key)]}. Keep one of them."
                 )
             data[key] = self.value(value_node, (*place, key))
+            self.lines[(*place, key)] = key_node.start_mark.line + 1
         return data

@@ -1,0 +1,80 @@
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+import yaml
+
+from qcompile.document import MAX_BYTES, parse_document, read_document
+from qcompile.errors import RecipeError
+
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.text("abc xyz:-#'\"", max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("abcxyz", min_size=1, max_size=5), inner, max_size=3),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(st.sampled_from(["name", "model", "steps", "call"]), PLAIN, min_size=1))
+def test_what_yaml_wrote_is_read_back(data: dict) -> None:
+    # Aliases are refused, and yaml writes equal objects as aliases.
+    class Plain(yaml.SafeDumper):
+        def ignore_aliases(self, data: object) -> bool:
+            return True
+
+    assert parse_document(yaml.dump(data, Dumper=Plain), "r.yaml").data == data
+
+
+def test_lines_are_those_of_the_text() -> None:
+    document = parse_document("name: x\nsteps:\n  - quantize:\n      scheme: y\n", "r.yaml")
+    assert document.where(("steps", 0, "quantize", "scheme")) == "r.yaml:4: steps.0.quantize.scheme"
+    assert document.where(("steps", 0, "quantize", "layers")) == "r.yaml:3: steps.0.quantize.layers"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: a\nname: b\n", "r.yaml:2: name: the key 'name' is there twice, first on line 1"),
+        ("steps:\n  - quantize: {scheme: a, scheme: b}\n", "the key 'scheme' is there twice"),
+        ("- a\n- b\n", "this is a list"),
+        ("just words", "this is a single value"),
+        ("", "this is empty"),
+        ("name: [", "not valid YAML"),
+        ("a: &x [1]\nb: *x\n", "anchors and aliases are not allowed"),
+        ("a: !!python/object/apply:os.system [ls]\n", None),
+        ("a: 2026-01-01\n", "a date"),
+        ("1: a\n", "keys are plain words"),
+        ("? [a]\n: b\n", "keys are plain words"),
+        ("a: {<<: {b: 1}}\n", "keys are plain words"),
+        ("[" * 5000, "not valid YAML|nested too deeply"),
+        ("a: " + "[" * 60 + "]" * 60, "nested too deeply"),
+        ("a: \0", "not valid YAML"),
+    ],
+)
+def test_what_is_no_recipe_is_refused(text: str, message: str | None) -> None:
+    if message is None:
+        # An unknown tag on a list is not looked at: the list stays a list, and no code is run.
+        assert parse_document(text, "r.yaml").data == {"a": ["ls"]}
+        return
+    with pytest.raises(RecipeError, match=message):
+        parse_document(text, "r.yaml")
+
+
+def test_an_alias_bomb_is_refused_at_once() -> None:
+    lines = ["a0: &a0 [x, x]"] + [f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 60)]
+    with pytest.raises(RecipeError, match="aliases"):
+        parse_document("\n".join(lines), "bomb.yaml")
+
+
+def test_files_that_are_too_large_or_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "large.yaml"
+    path.write_bytes(b"#" * (MAX_BYTES + 1))
+    with pytest.raises(RecipeError, match="1.0 MB is no recipe"):
+        read_document(path)
+    path.write_bytes(b"name: \xff\xfe")
+    with pytest.raises(RecipeError, match="not UTF-8 text"):
+        read_document(path)
+    with pytest.raises(RecipeError, match="can't be read"):
+        read_document(tmp_path)
+    with pytest.raises(RecipeError, match="can't be read"):
+        read_document(tmp_path / "missing.yaml")
