@@ -1,5 +1,6 @@
-"""The artifact: a folder that holds quantized weights, compiled code, and a manifest of both. `serialization/FORMAT.md` is its
-specification.
+"""The artifact: a folder that holds quantized weights, compiled code, and a manifest of both.
+
+`serialization/FORMAT.md` is its specification.
 
     manifest   the types of qcompile.json
     tensors    a component's tensors <-> safetensors files

@@ -1,7 +1,8 @@
 """The types of `qcompile.json`."""
 
+import hashlib
 import re
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import pydantic
 
@@ -19,12 +20,13 @@ FAULTS = {
     "bad_manifest": "qcompile.json is not what the format says",
     "newer_format": "the artifact was written by a later qcompile",
     "changed_manifest": "qcompile.json does not have the digest it names",
-    "escaping_path": "the manifest names a path outside the folder",
+    "escaping_path": "the artifact names a path outside its folder",
     "link": "the folder holds a symbolic link or a special file",
+    "unreadable": "a file can't be read",
     "missing_file": "a file the manifest names is not there",
     "extra_file": "a file is there that the manifest does not name",
     "changed_file": "a file does not have the digest the manifest names",
-    "foreign_class": "model_index.json names a class outside diffusers and transformers",
+    "foreign_class": "model_index.json names a class that is foreign to diffusers, transformers or the manifest",
     "bad_tensors": "tensors do not fit the model",
     "exists": "the output folder is there already",
     "not_an_artifact": "the output folder holds something else",
@@ -32,7 +34,9 @@ FAULTS = {
 }
 """Every `ArtifactError.fault` and what it means."""
 
-_FROZEN = pydantic.ConfigDict(frozen=True, extra="forbid")
+# Holds for the plain dataclasses in Manifest too (Change, CallSpec, Package, Environment).
+_RECORD = pydantic.ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+_SHA256 = r"^[0-9a-f]{64}$"
 _DIGEST = re.compile(rb'"manifest_sha256": "([0-9a-f]{64})"')
 _NO_DIGEST = b'"manifest_sha256": "' + b"0" * 64 + b'"'
 
@@ -40,101 +44,151 @@ _NO_DIGEST = b'"manifest_sha256": "' + b"0" * 64 + b'"'
 class FileRecord(pydantic.BaseModel):
     """One file of the artifact."""
 
-    model_config = _FROZEN
+    model_config = _RECORD
 
-    sha256: str = pydantic.Field(pattern=r"^[0-9a-f]{64}$")
+    sha256: str = pydantic.Field(pattern=_SHA256)
+    """Digest of the file's content."""
     bytes: int = pydantic.Field(ge=0)
+    """Size of the file."""
 
 
 class RecipeRecord(pydantic.BaseModel):
     """The recipe that made it; its text is in recipe.yaml."""
 
-    model_config = _FROZEN
+    model_config = _RECORD
 
     name: str
+    """The recipe's name."""
     version: int
-    sha256: str = pydantic.Field(pattern=r"^[0-9a-f]{64}$", description="of the recipe's content as canonical JSON")
+    """The recipe's own version."""
+    sha256: str = pydantic.Field(pattern=_SHA256)
+    """Digest of the recipe's content as JSON with sorted keys; it depends on neither comments nor layout."""
 
 
 class ModelRecord(pydantic.BaseModel):
     """The model it was made from."""
 
-    model_config = _FROZEN
+    model_config = _RECORD
 
     kind: Literal["pipeline", "model"]
-    class_name: str = pydantic.Field(description="pipeline class, or model class for a bare model")
+    """What `load` gives back: a diffusers pipeline, or a bare model."""
+    class_name: str
+    """Pipeline class, or model class for a bare model; a class of diffusers."""
     id: str
+    """Hub id, folder, or `builtin:NAME`, as the recipe names it."""
     revision: str | None
-    dtype: str
+    """Commit, branch or tag on the Hub."""
+    dtype: Literal["bfloat16", "float16", "float32"]
+    """Dtype of the weights that are not quantized."""
 
 
 class ComponentRecord(pydantic.BaseModel):
     """One component that is a model."""
 
-    model_config = _FROZEN
+    model_config = _RECORD
 
     class_name: str
-    stored: Literal["diffusers", "qcompile"] = pydantic.Field(
-        description="diffusers: as save_pretrained writes it. qcompile: rewritten or quantized, see FORMAT.md"
-    )
-    bytes_before: int
-    bytes_after: int
+    """Its class in diffusers or transformers."""
+    stored: Literal["diffusers", "qcompile"]
+    """`diffusers`: as `save_pretrained` writes it. `qcompile`: rewritten or quantized, see FORMAT.md."""
+    bytes_before: int = pydantic.Field(ge=0)
+    """Stored bytes of its tensors before the recipe."""
+    bytes_after: int = pydantic.Field(ge=0)
+    """Stored bytes of its tensors after the recipe, as planned."""
 
 
 class ShapeRecord(pydantic.BaseModel):
     """One declared shape."""
 
-    model_config = _FROZEN
+    model_config = _RECORD
 
     height: int | None
+    """Pixels; null where the call names none."""
     width: int | None
+    """Pixels; null where the call names none."""
     batch: int
+    """Images of one call."""
     frames: int | None
+    """Frames of a video pipeline; null for images."""
 
 
 class Verification(pydantic.BaseModel):
     """What was measured before the artifact was put in place; relative errors are ‖a − b‖ / ‖b‖."""
 
-    model_config = _FROZEN
+    model_config = _RECORD
 
-    quantized_relative_error: dict[str, float] = pydantic.Field(
-        description="denoiser output, quantized against the original, by shape"
-    )
-    compiled_relative_error: dict[str, float] = pydantic.Field(
-        description="denoiser output, compiled against eager with the same weights, by shape; empty without packages"
-    )
-    image_psnr_db: float | None = pydantic.Field(description="quantized.png against reference.png; null where they are equal")
-    seed: int = pydantic.Field(description="of both images")
+    quantized_relative_error: dict[str, pydantic.FiniteFloat]
+    """Denoiser output, quantized against the original, by shape label."""
+    compiled_relative_error: dict[str, pydantic.FiniteFloat]
+    """Denoiser output, compiled against eager with the same weights, by shape label; empty without packages."""
+    image_psnr_db: pydantic.FiniteFloat | None
+    """quantized.png against reference.png in dB; null where they are equal or there are none."""
+    seed: int
+    """Seed of the noise of both images."""
 
 
 class Manifest(pydantic.BaseModel):
     """The content of qcompile.json."""
 
-    model_config = _FROZEN
+    model_config = _RECORD
 
-    manifest_sha256: str = pydantic.Field(
-        "0" * 64, pattern=r"^[0-9a-f]{64}$", description="of this file with these 64 digits as zeros"
-    )
-    format_version: Literal[1] = FORMAT_VERSION
-    qcompile: str = pydantic.Field(description="version that wrote it")
+    manifest_sha256: str = pydantic.Field("0" * 64, pattern=_SHA256)
+    """Digest of this file with these 64 digits as zeros."""
+    format_version: Literal[1] = 1
+    """Version of the format; a reader refuses a later one than its own."""
+    qcompile: str
+    """Version of qcompile that wrote it."""
     recipe: RecipeRecord
+    """The recipe that made it."""
     model: ModelRecord
+    """The model it was made from."""
     environment: Environment
+    """The machine and versions it was made with."""
     denoiser: str
+    """Name of the component that is called at every step."""
     call: dict[str, pydantic.JsonValue]
-    shapes: dict[str, ShapeRecord]
+    """How the pipeline was called to capture inputs and to paint the images."""
+    shapes: dict[str, ShapeRecord] = pydantic.Field(min_length=1)
+    """Declared shapes by label."""
     components: dict[str, ComponentRecord]
+    """Components that are models, by name."""
     changes: tuple[Change, ...]
-    calls: dict[str, CallSpec] = pydantic.Field(description="the denoiser's call specs by shape label")
+    """What was done to each module, or why not, in the order of the recipe's steps."""
+    calls: dict[str, CallSpec]
+    """The denoiser's call specs by shape label."""
     packages: tuple[Package, ...]
+    """Compiled code; empty where nothing was compiled ahead of time."""
     verification: Verification
-    files: dict[str, FileRecord] = pydantic.Field(description="every file but qcompile.json, by path with forward slashes")
+    """What was measured."""
+    files: dict[str, FileRecord]
+    """Every file but qcompile.json, by path with forward slashes."""
+
+    @pydantic.model_validator(mode="after")
+    def _names_exist(self) -> Self:
+        """What one record names, another one defines."""
+        for place, names, known in (
+            ("denoiser", {self.denoiser}, self.components),
+            ("changes", {change.component for change in self.changes}, self.components),
+            ("packages", {package.component for package in self.packages}, self.components),
+            ("packages", {label for package in self.packages for label in package.shapes}, self.shapes),
+            ("calls", self.calls.keys(), self.shapes),
+        ):
+            for name in sorted(names - known.keys()):
+                raise ValueError(f"{place} names {name!r}, of which the manifest has no record")
+        return self
+
+
+def from_bytes(content: bytes) -> Manifest:
+    """The manifest that the bytes of a qcompile.json stand for; its digest is not looked at.
+
+    Raises:
+        pydantic.ValidationError: a field is missing, unknown, of another type, or names what is not there.
+    """
+    return Manifest.model_validate_json(content)
 
 
 def to_bytes(manifest: Manifest) -> bytes:
     """The manifest as the bytes of qcompile.json, its own digest filled in."""
-    import hashlib
-
     blank = manifest.model_copy(update={"manifest_sha256": "0" * 64})
     text = blank.model_dump_json(indent=1).encode() + b"\n"
     return text.replace(_NO_DIGEST, b'"manifest_sha256": "' + hashlib.sha256(text).hexdigest().encode() + b'"', 1)
@@ -142,8 +196,6 @@ def to_bytes(manifest: Manifest) -> bytes:
 
 def digest_holds(content: bytes) -> bool:
     """Whether the bytes of a qcompile.json have the digest they name."""
-    import hashlib
-
     named = _DIGEST.search(content)
     if named is None:
         return False
@@ -153,4 +205,8 @@ def digest_holds(content: bytes) -> bool:
 
 def schema() -> dict[str, Any]:
     """The JSON schema of manifests, for `serialization/manifest.schema.json`."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Manifest.model_json_schema(), "title": "qcompile manifest"}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **Manifest.model_json_schema(),
+        "title": "qcompile manifest",
+    }

@@ -1,21 +1,26 @@
-"""Folder -> verified `Artifact`. Everything is checked against the manifest before anything is opened; nothing is executed."""
+"""Folder -> verified `Artifact`. Everything is checked before anything is opened; nothing is executed."""
 
 import json
 import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import pydantic
 
-from qcompile.artifact.manifest import FORMAT_VERSION, MANIFEST, FileRecord, Manifest, digest_holds
+from qcompile.artifact.manifest import FORMAT_VERSION, MANIFEST, RECIPE, FileRecord, Manifest, digest_holds, from_bytes
 from qcompile.artifact.write import file_digest
 from qcompile.errors import ArtifactError
 
 MAX_MANIFEST_BYTES = 256 << 20
+MODEL_INDEX = "model_index.json"
+MODEL_CARD = "README.md"
+"""Like hidden entries at the top, a hosting service may add it to the folder; nothing opens it."""
 _PIPELINE_LIBRARIES = ("diffusers", "transformers")
+_DAMAGED = "Copy the artifact again, or make it anew with `qcompile apply`."
+_HOSTILE = "No qcompile writes that: do not use this artifact."
 
 
 @dataclass(frozen=True)
@@ -27,18 +32,29 @@ class Artifact:
 
     @property
     def recipe_text(self) -> str:
-        """The recipe that made it, as YAML."""
-        return (self.folder / "recipe.yaml").read_text(encoding="utf-8")
+        """The recipe that made it, as YAML.
+
+        Raises:
+            ArtifactError: it can't be read, or is no text.
+        """
+        path = self.folder / RECIPE
+        try:
+            return path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ArtifactError("unreadable", f"{path} can't be read ({error}). {_DAMAGED}") from error
 
     @property
     def weight_bytes(self) -> int:
         """Bytes of all weights on disk."""
-        return sum(record.bytes for path, record in self.manifest.files.items() if path.endswith(".safetensors"))
+        return self._bytes(".safetensors")
 
     @property
     def package_bytes(self) -> int:
         """Bytes of all compiled code on disk."""
-        return sum(record.bytes for path, record in self.manifest.files.items() if path.endswith(".pt2"))
+        return self._bytes(".pt2")
+
+    def _bytes(self, suffix: str) -> int:
+        return sum(record.bytes for path, record in self.manifest.files.items() if path.endswith(suffix))
 
 
 def read_artifact(folder: str | Path, allow_links: bool = False) -> Artifact:
@@ -52,71 +68,114 @@ def read_artifact(folder: str | Path, allow_links: bool = False) -> Artifact:
         ArtifactError: with `fault` one of `qcompile.artifact.manifest.FAULTS`.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise ArtifactError("no_folder", f"{folder}: there is no such folder. Name one that `qcompile apply` wrote.")
-    manifest = _read_manifest(folder)
-    for path in (*manifest.files, *(package.file for package in manifest.packages)):
-        _check_path(folder, path)
-    _check_listing(folder, manifest, allow_links)
-    _check_digests(folder, manifest)
-    _check_classes(folder, manifest)
+    try:
+        manifest = _read_manifest(folder, allow_links)
+        _check_paths(folder, manifest)
+        _check_listing(folder, manifest, allow_links)
+        _check_digests(folder, manifest)
+        _check_classes(folder, manifest)
+    except OSError as error:
+        raise ArtifactError(
+            "unreadable",
+            f"{error.filename or folder} can't be read ({error.strerror}). Check its permissions, or copy it again.",
+        ) from error
     return Artifact(folder, manifest)
 
 
-def _read_manifest(folder: Path) -> Manifest:
+def _read_manifest(folder: Path, allow_links: bool) -> Manifest:
+    if not folder.is_dir():
+        raise ArtifactError("no_folder", f"{folder}: there is no such folder. Name one that `qcompile apply` wrote.")
     path = folder / MANIFEST
+    if path.is_symlink() and not allow_links:
+        raise ArtifactError("link", f"{path} is a link; an artifact holds plain files only. {_DAMAGED}")
     if not path.is_file():
-        raise ArtifactError("no_manifest", f"{folder} is not an artifact: it has no {MANIFEST}. Name one that `qcompile apply` wrote.")
-    if path.stat().st_size > MAX_MANIFEST_BYTES:
-        raise ArtifactError("bad_manifest", f"{path} has {path.stat().st_size} bytes; no manifest is that large.")
+        raise ArtifactError(
+            "no_manifest", f"{folder} is not an artifact: it has no {MANIFEST}. Name one that `qcompile apply` wrote."
+        )
+    size = path.stat().st_size
+    if size > MAX_MANIFEST_BYTES:
+        raise ArtifactError(
+            "bad_manifest", f"{path} has {size} bytes; a manifest has at most {MAX_MANIFEST_BYTES}. {_DAMAGED}"
+        )
     content = path.read_bytes()
     try:
         data = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise ArtifactError("bad_manifest", f"{path} is not JSON ({error}). {_DAMAGED}") from error
     version = data.get("format_version") if isinstance(data, dict) else None
-    if isinstance(version, int) and version > FORMAT_VERSION:
+    if type(version) is not int:
+        raise ArtifactError(
+            "bad_manifest", f"{path}: format_version: a whole number is needed, not {version!r:.40}. {_DAMAGED}"
+        )
+    if version > FORMAT_VERSION:
         raise ArtifactError(
             "newer_format",
-            f"{path}: format version {version}; this qcompile reads up to {FORMAT_VERSION}. Update qcompile to load it.",
+            f"{path}: format version {version}; this qcompile reads up to {FORMAT_VERSION}. Update it.",
         )
     if not digest_holds(content):
-        raise ArtifactError("changed_manifest", f"{path} was changed after it was written. {_DAMAGED}")
+        raise ArtifactError(
+            "changed_manifest", f"{path} was changed after it was written: its digest differs. {_DAMAGED}"
+        )
     try:
-        return Manifest.model_validate_json(content)
+        return from_bytes(content)
     except pydantic.ValidationError as error:
         first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"]))
-        raise ArtifactError("bad_manifest", f"{path}: {place}: {first['msg']}. {_DAMAGED}") from error
+        place = "".join(f"{part}: " for part in [".".join(map(str, first["loc"]))] if part)
+        message = first["msg"].removeprefix("Value error, ")
+        raise ArtifactError("bad_manifest", f"{path}: {place}{message}. {_DAMAGED}") from error
 
 
-_DAMAGED = "Copy the artifact again, or make it anew with `qcompile apply`."
+def _check_paths(folder: Path, manifest: Manifest) -> None:
+    """Refuse names that lead out of the folder, before anything is looked for under them."""
+    for path in (*manifest.files, *(package.file for package in manifest.packages)):
+        # Every part must be a plain name; that leaves out the empty path, "/a", "a//b", "a/", ".", "..", and ".git".
+        hidden = path.startswith(".")
+        if hidden or any(part in ("", ".", "..") for part in path.split("/")) or "\\" in path or "\0" in path:
+            raise ArtifactError(
+                "escaping_path",
+                f"{folder / MANIFEST} names the file {path!r}; plain names joined by '/' are allowed. {_HOSTILE}",
+            )
+    for name in manifest.components:
+        _check_component(folder / MANIFEST, name)
 
 
-def _check_path(folder: Path, path: str) -> None:
-    parts = PurePosixPath(path).parts
-    plain = path == "/".join(parts) and parts and not path.startswith("/") and "\\" not in path and "\0" not in path
-    if not plain or ".." in parts or "." in parts:
+def _check_component(place: Path, name: str) -> None:
+    if not name.isidentifier():
         raise ArtifactError(
-            "escaping_path", f"{folder / MANIFEST} names {path!r}, which is no plain path inside the folder. Do not use this artifact."
+            "escaping_path",
+            f"{place} names the component {name!r}; letters, digits and '_' are allowed. {_HOSTILE}",
         )
 
 
 def _check_listing(folder: Path, manifest: Manifest, allow_links: bool) -> None:
     found = set()
-    for root, folders, files in os.walk(folder):
+    for root, folders, files in os.walk(folder, onerror=_raise):
+        if Path(root) == folder:
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            files[:] = [name for name in files if not name.startswith(".")]
         for name in (*folders, *files):
-            path = Path(root, name)
-            mode = os.stat(path).st_mode if allow_links else os.lstat(path).st_mode
+            entry = Path(root, name)
+            mode = entry.lstat().st_mode
+            if stat.S_ISLNK(mode) and allow_links and entry.exists():
+                mode = entry.stat().st_mode
             if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-                raise ArtifactError("link", f"{path} is a link or a special file; an artifact holds plain files only. {_DAMAGED}")
+                raise ArtifactError(
+                    "link",
+                    f"{entry} is a link or a special file; an artifact holds plain files and folders only. {_DAMAGED}",
+                )
         found |= {Path(root, name).relative_to(folder).as_posix() for name in files}
-    found.discard(MANIFEST)
-    needed = {*manifest.files, *(package.file for package in manifest.packages)}
+    index = {MODEL_INDEX} if manifest.model.kind == "pipeline" else set()
+    needed = {RECIPE, *index, *manifest.files, *(package.file for package in manifest.packages)}
     for path in sorted(needed - found):
         raise ArtifactError("missing_file", f"{folder / path} is missing. {_DAMAGED}")
-    for path in sorted(found - manifest.files.keys()):
-        raise ArtifactError("extra_file", f"{folder / path} is not part of the artifact. Remove it, if it is yours.")
+    for path in sorted(found - manifest.files.keys() - {MANIFEST, MODEL_CARD}):
+        raise ArtifactError(
+            "extra_file", f"{folder / path} is not part of the artifact. Move it elsewhere if it is yours. {_DAMAGED}"
+        )
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def _check_digests(folder: Path, manifest: Manifest) -> None:
@@ -124,9 +183,13 @@ def _check_digests(folder: Path, manifest: Manifest) -> None:
         path, record = entry
         size = (folder / path).stat().st_size
         if size != record.bytes:
-            return ArtifactError("changed_file", f"{folder / path} has {size} bytes instead of {record.bytes}. {_DAMAGED}")
+            return ArtifactError(
+                "changed_file", f"{folder / path} has {size} bytes instead of {record.bytes}. {_DAMAGED}"
+            )
         if file_digest(folder / path) != record.sha256:
-            return ArtifactError("changed_file", f"{folder / path} is not the file that was written: its digest differs. {_DAMAGED}")
+            return ArtifactError(
+                "changed_file", f"{folder / path} is not the file that was written: its digest differs. {_DAMAGED}"
+            )
         return None
 
     # hashlib lets go of the interpreter lock, so that files are read side by side.
@@ -140,24 +203,59 @@ def _check_classes(folder: Path, manifest: Manifest) -> None:
     """diffusers imports whatever library model_index.json names, so it may name none but these."""
     if manifest.model.kind != "pipeline":
         return
-    path = folder / "model_index.json"
+    path = folder / MODEL_INDEX
+    classes = _model_index(path)
+    pipeline = classes.pop("_class_name", None)
+    if pipeline != manifest.model.class_name:
+        raise ArtifactError(
+            "foreign_class",
+            f"{path}: _class_name is {pipeline!r}; the manifest says {manifest.model.class_name!r}. {_HOSTILE}",
+        )
+    for name, (library, class_name) in classes.items():
+        _check_component(path, name)
+        if library not in _PIPELINE_LIBRARIES and not _is_pipeline_module(library):
+            raise ArtifactError(
+                "foreign_class",
+                f"{path}: {name} is from {library!r}; allowed are {' and '.join(_PIPELINE_LIBRARIES)}. {_HOSTILE}",
+            )
+        record = manifest.components.get(name)
+        if record is not None and record.class_name != class_name:
+            raise ArtifactError(
+                "foreign_class",
+                f"{path}: {name} is a {class_name!r}; the manifest says {record.class_name!r}. {_HOSTILE}",
+            )
+    for name in sorted(manifest.components.keys() - classes.keys()):
+        raise ArtifactError("foreign_class", f"{path} has no component {name!r}, which the manifest names. {_DAMAGED}")
+
+
+def _model_index(path: Path) -> dict[str, Any]:
+    """The pipeline's class name, and (library, class name) of each component it has."""
     try:
-        index: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        entries = [value for key, value in index.items() if not key.startswith("_") and isinstance(value, list)]
-        libraries = {str(value[0]) for value in entries if value and value[0] is not None}
-        class_name = index["_class_name"]
-    except (OSError, ValueError, KeyError, AttributeError) as error:
-        raise ArtifactError("bad_manifest", f"{path} is not a diffusers pipeline index ({error}). {_DAMAGED}") from error
-    foreign = sorted(name for name in libraries - set(_PIPELINE_LIBRARIES) if not _is_pipeline_module(name))
-    if foreign or class_name != manifest.model.class_name:
-        named = foreign[0] if foreign else class_name
-        raise ArtifactError("foreign_class", f"{path} names {named!r}, which is not part of this pipeline. Do not use this artifact.")
+        index = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ArtifactError("foreign_class", f"{path} is not JSON ({error}). {_DAMAGED}") from error
+    if not isinstance(index, dict):
+        raise ArtifactError(
+            "foreign_class", f"{path} is a JSON {type(index).__name__}; an object is needed. {_DAMAGED}"
+        )
+    # Entries that are no lists of names are settings of the pipeline.
+    found: dict[str, Any] = {"_class_name": index.get("_class_name")}
+    for name, value in index.items():
+        if name.startswith("_") or not isinstance(value, list) or not value or not isinstance(value[0], str):
+            continue
+        if len(value) != 2 or not isinstance(value[1], str):
+            raise ArtifactError(
+                "foreign_class", f"{path}: {name} is {value!r:.60}; [library, class] is needed. {_HOSTILE}"
+            )
+        found[name] = value
+    return found
 
 
 def _is_pipeline_module(name: str) -> bool:
+    """Whether diffusers has a pipeline folder of that name; some pipelines keep a component's class there."""
     import importlib.util
 
     spec = importlib.util.find_spec("diffusers")
     if spec is None or spec.origin is None or not name.isidentifier():
         return False
-    return (Path(spec.origin).parent / "pipelines" / name).is_dir()
+    return (Path(spec.origin).parent / "pipelines" / name / "__init__.py").is_file()

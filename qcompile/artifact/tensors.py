@@ -1,8 +1,8 @@
 """A component's tensors <-> safetensors files. Tensor subclasses are stored as the plain tensors they are made of.
 
 The layout is torchao's own for safetensors (`torchao.prototype.safetensors`): the parts of `to_q.weight` are stored as
-`to_q._weight_qdata`, `to_q._weight_scale`, …, and the file's metadata says how to put them together. Only classes on torchao's
-allow-list are made; nothing is unpickled.
+`to_q._weight_qdata`, `to_q._weight_scale`, …, and the file's metadata says how to put them together. Only classes on
+torchao's allow-list are made; nothing is unpickled.
 """
 
 import json
@@ -17,6 +17,14 @@ from qcompile.errors import ArtifactError
 WEIGHTS = "diffusion_pytorch_model"
 """File name stem, as diffusers names the weights of a model."""
 _NAMES = "tensor_names"
+_NO_TENSORS = (_NAMES, "format")
+"""Keys of a file's metadata that describe no tensor."""
+_PLAIN = "Tensor"
+_HOSTILE = "No qcompile writes that: do not use this artifact."
+_UNFIT = (
+    "The artifact does not fit the installed diffusers: install the version that its qcompile.json names, or make it "
+    "anew with `qcompile apply`."
+)
 
 
 def write_tensors(module: nn.Module, folder: Path, max_shard_bytes: int = 10 * 10**9) -> None:
@@ -29,10 +37,16 @@ def write_tensors(module: nn.Module, folder: Path, max_shard_bytes: int = 10 * 1
     from safetensors.torch import save_file
     from torchao.prototype.safetensors.safetensors_support import flatten_tensor_state_dict
 
+    from qcompile.modules import stored_tensors
+
     try:
-        tensors, metadata = flatten_tensor_state_dict({name: tensor.detach() for name, tensor in _state(module).items()})
+        tensors, metadata = flatten_tensor_state_dict(
+            {name: tensor.detach() for name, tensor in stored_tensors(module).items()}
+        )
     except ValueError as error:
-        raise ArtifactError("bad_tensors", f"{folder.name}: {error}; this scheme can't be saved as safetensors.") from error
+        raise ArtifactError(
+            "bad_tensors", f"{folder.name}: {error}; it can't be saved as safetensors. Choose another scheme."
+        ) from error
     folder.mkdir(parents=True, exist_ok=True)
     split = split_torch_state_dict_into_shards(
         tensors, filename_pattern=WEIGHTS + "{suffix}.safetensors", max_shard_size=max_shard_bytes
@@ -41,7 +55,7 @@ def write_tensors(module: nn.Module, folder: Path, max_shard_bytes: int = 10 * 1
     for file, names in split.filename_to_tensors.items():
         held = dict.fromkeys(owners[name] for name in names)
         described = {owner: metadata[owner] for owner in held} | {_NAMES: json.dumps(list(held)), "format": "pt"}
-        save_file({name: tensors[name].contiguous() for name in names}, folder / file, metadata=described)
+        save_file({name: _alone(tensors[name]) for name in names}, folder / file, metadata=described)
     if split.is_sharded:
         index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
         (folder / f"{WEIGHTS}.safetensors.index.json").write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
@@ -50,7 +64,7 @@ def write_tensors(module: nn.Module, folder: Path, max_shard_bytes: int = 10 * 1
 def read_tensors(module: nn.Module, folder: Path, device: torch.device) -> None:
     """Give `module`, built on meta and restructured, the tensors stored in `folder`, on `device`.
 
-    Strides of plain tensors are those that the meta tensors have.
+    Strides of plain tensors are those that the meta tensors have. Tensors tied in `module` are tied afterwards.
 
     Raises:
         ArtifactError: names, shapes or dtypes differ from what the module has.
@@ -61,25 +75,40 @@ def read_tensors(module: nn.Module, folder: Path, device: torch.device) -> None:
     for name, tensor in expected.items():
         # A tied tensor is stored under its first name and found here under all of them.
         first = first_names.setdefault(id(tensor), name)
-        if name not in stored and first in stored:
+        if first != name and first in stored:
             stored[name] = stored[first]
     missing, extra = sorted(expected.keys() - stored.keys()), sorted(stored.keys() - expected.keys())
     if missing or extra:
         raise ArtifactError(
             "bad_tensors",
-            f"{folder}: {len(missing)} tensors are missing ({', '.join(missing[:3])}) and {len(extra)} are too many "
-            f"({', '.join(extra[:3])}) for {type(module).__name__}. The artifact does not fit the installed diffusers.",
+            f"{folder}: for {type(module).__name__} {_count(missing, 'is', 'are')} missing and "
+            f"{_count(extra, 'is', 'are')} too many. {_UNFIT}",
         )
+    fitted: dict[str, torch.Tensor] = {}
     for name, tensor in expected.items():
-        stored[name] = _fitted(folder, name, stored[name], tensor)
-    module.load_state_dict(stored, strict=True, assign=True)
+        first = first_names[id(tensor)]
+        if first != name:
+            fitted[name] = fitted[first]
+            continue
+        found = _fitted(folder, name, stored[name], tensor)
+        # Made here, since load_state_dict would make a parameter of its own for every name of a tied tensor.
+        fitted[name] = nn.Parameter(found, requires_grad=False) if isinstance(tensor, nn.Parameter) else found
+    module.load_state_dict(fitted, strict=True, assign=True)
     module.requires_grad_(False)
 
 
-def _state(module: nn.Module) -> dict[str, torch.Tensor]:
-    from qcompile.modules import stored_tensors
+def _count(names: list[str], one: str, many: str) -> str:
+    if not names:
+        return f"none {one}"
+    shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+    return f"{len(names)} {f'tensor {one}' if len(names) == 1 else f'tensors {many}'} ({shown})"
 
-    return stored_tensors(module)
+
+def _alone(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor as its file holds it: row-major, in memory of its own, as safetensors demands."""
+    tensor = tensor.contiguous()
+    whole = tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
+    return tensor if whole else tensor.clone()
 
 
 def _owners(metadata: dict[str, str]) -> dict[str, str]:
@@ -105,41 +134,87 @@ def _read(folder: Path, device: torch.device) -> dict[str, torch.Tensor]:
     for path in sorted(folder.glob("*.safetensors")):
         try:
             with safe_open(path, framework="pt", device=str(device)) as file:
-                parts |= {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                for name in file.keys():  # noqa: SIM118 (a safe_open has no __iter__)
+                    if name in parts:
+                        raise ArtifactError("bad_tensors", f"{path}: {name} is in another file too. {_HOSTILE}")
+                    parts[name] = file.get_tensor(name)
                 described |= file.metadata() or {}
         except SafetensorError as error:
-            raise ArtifactError("bad_tensors", f"{path}: not a safetensors file: {error}") from error
+            raise ArtifactError("bad_tensors", f"{path}: not a safetensors file: {error}. {_HOSTILE}") from error
     tensors = {}
     for name, text in described.items():
-        if name in (_NAMES, "format"):
+        if name in _NO_TENSORS:
             continue
         try:
             tensors[name] = _put_together(name, json.loads(text), parts)
-        except (KeyError, TypeError, ValueError) as error:
-            raise ArtifactError("bad_tensors", f"{folder}: {name} can't be put together: {error}") from error
+        except KeyError as error:
+            raise ArtifactError("bad_tensors", f"{folder}: {name} lacks {error}. {_HOSTILE}") from error
+        except (AttributeError, TypeError, ValueError, RecursionError) as error:
+            raise ArtifactError(
+                "bad_tensors", f"{folder}: {name} can't be put together: {error}. {_HOSTILE}"
+            ) from error
     if parts:
-        raise ArtifactError("bad_tensors", f"{folder}: {next(iter(parts))!r} belongs to no tensor named in the metadata.")
+        raise ArtifactError(
+            "bad_tensors", f"{folder}: {next(iter(parts))} belongs to no tensor that the metadata describes. {_HOSTILE}"
+        )
     return tensors
 
 
-def _put_together(name: str, description: dict[str, Any], parts: dict[str, torch.Tensor]) -> torch.Tensor:
+def _put_together(name: str, description: Any, parts: dict[str, torch.Tensor]) -> torch.Tensor:
     from torchao.prototype.safetensors.safetensors_utils import ALLOWED_TENSORS_SUBCLASSES, object_from_dict
 
-    if description["_type"] == "Tensor":
+    if not isinstance(description, dict):
+        raise TypeError("its description is no JSON object")
+    kind = description["_type"]
+    if kind == _PLAIN:
         return parts.pop(name)
-    if description["_type"] not in ALLOWED_TENSORS_SUBCLASSES:
-        raise ValueError(f"class {description['_type']!r} is not one that torchao stores as safetensors")
+    if kind not in ALLOWED_TENSORS_SUBCLASSES:
+        raise ValueError(f"class {kind!r} is not one that torchao stores as safetensors")
+    _check_names(description)
     held = {part: parts.pop(_part_name(name, part)) for part in description["_tensor_data_names"]}
-    description["_data"].update(held)
-    return object_from_dict(description)  # type: ignore[no-any-return]
+    tensor: torch.Tensor = object_from_dict({**description, "_data": description["_data"] | held})
+    _check_scales(tensor, held)
+    return tensor
+
+
+def _check_names(value: Any) -> None:
+    """torchao looks dtypes and enumeration members up by name; only such names may be looked up."""
+    if isinstance(value, list):
+        for inner in value:
+            _check_names(inner)
+    if not isinstance(value, dict):
+        return
+    data = value.get("_data")
+    if value.get("_type") == "torch.dtype" and not isinstance(getattr(torch, str(data), None), torch.dtype):
+        raise ValueError(f"{data!r} is no dtype")
+    if isinstance(data, str) and data.startswith("_"):
+        raise ValueError(f"{data!r} is no value of {value.get('_type')!r}")
+    for inner in value.values():
+        _check_names(inner)
+
+
+def _check_scales(tensor: torch.Tensor, held: dict[str, torch.Tensor]) -> None:
+    """One scale a block: torchao would broadcast any other number, or fail at the first call."""
+    blocks = getattr(tensor, "block_size", None)
+    if blocks is None or "scale" not in held:
+        return
+    if len(blocks) != tensor.dim() or any(not isinstance(block, int) or block < 1 for block in blocks):
+        raise ValueError(f"block_size {blocks} does not fit the shape {list(tensor.shape)}")
+    need = [-(-size // block) for size, block in zip(tensor.shape, blocks, strict=True)]
+    for part in ("scale", "zero_point"):
+        if part in held and held[part].numel() != torch.Size(need).numel():
+            raise ValueError(f"{part} has the shape {list(held[part].shape)}; for blocks of {blocks} it must be {need}")
 
 
 def _fitted(folder: Path, name: str, tensor: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:
     if tensor.shape != expected.shape or tensor.dtype != expected.dtype:
         raise ArtifactError(
             "bad_tensors",
-            f"{folder}: {name} is {list(tensor.shape)} {tensor.dtype}; the model has {list(expected.shape)} {expected.dtype}.",
+            f"{folder}: {name} is {list(tensor.shape)} {tensor.dtype}; the model has {list(expected.shape)} "
+            f"{expected.dtype}. {_UNFIT}",
         )
     if type(tensor) is not torch.Tensor or tensor.stride() == expected.stride():
         return tensor
-    return torch.empty_strided(expected.shape, expected.stride(), dtype=tensor.dtype, device=tensor.device).copy_(tensor)
+    return torch.empty_strided(expected.shape, expected.stride(), dtype=tensor.dtype, device=tensor.device).copy_(
+        tensor
+    )

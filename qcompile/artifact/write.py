@@ -3,15 +3,19 @@
 import hashlib
 from pathlib import Path
 
-from qcompile.artifact.manifest import MANIFEST, FileRecord, Manifest, to_bytes
+from qcompile.artifact.manifest import MANIFEST, FileRecord, Manifest, from_bytes, to_bytes
 
 
 def file_records(folder: Path) -> dict[str, FileRecord]:
-    """Digest and size of every file under `folder` but the manifest and hidden files, by path with forward slashes."""
+    """Digest and size of every file under `folder`, by path with forward slashes.
+
+    The manifest and hidden files at the top (the lock of a staged folder) are left out.
+    """
+    paths = (path for path in sorted(folder.rglob("*")) if path.is_file())
     return {
-        path.relative_to(folder).as_posix(): FileRecord(sha256=file_digest(path), bytes=path.stat().st_size)
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != MANIFEST and not path.name.startswith(".")
+        name: FileRecord(sha256=file_digest(path), bytes=path.stat().st_size)
+        for path in paths
+        if (name := path.relative_to(folder).as_posix()) != MANIFEST and not name.startswith(".")
     }
 
 
@@ -20,7 +24,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
     complete = manifest.model_copy(update={"files": file_records(folder)})
     content = to_bytes(complete)
     (folder / MANIFEST).write_bytes(content)
-    return Manifest.model_validate_json(content)
+    return from_bytes(content)
 
 
 def file_digest(path: Path) -> str:
