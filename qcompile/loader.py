@@ -33,7 +33,7 @@ OnMismatch = Literal["error", "recompile", "eager"]
 
 @quiet_libraries()
 def load(
-    path: str | Path,
+    path: str | Path | Artifact,
     *,
     device: str | None = None,
     compiled: bool = True,
@@ -47,7 +47,7 @@ def load(
     Loading compiled code is trusting its author: a package is native code. Digests are checked before it is opened.
 
     Args:
-        path: an artifact folder, or the Hub id of one.
+        path: an artifact folder, the Hub id of one, or an `Artifact`, which is verified already.
         device: `cpu`, `cuda` or `cuda:N`; by default the kind the artifact was made on.
         compiled: False opens no package; the pipeline runs eagerly with the quantized weights.
         on_mismatch: what to do where packages were built for another machine or other versions: raise, compile anew for
@@ -65,8 +65,11 @@ def load(
         MachineError: there is no such device.
     """
     progress = progress or Silent()
-    with stage(progress, "check digests"):
-        artifact = _open(path, compiled, trust_compiled)
+    if isinstance(path, Artifact):
+        artifact = path
+    else:
+        with stage(progress, "check digests"):
+            artifact = open_artifact(path, compiled, trust_compiled)
     manifest = artifact.manifest
     where = resolve_device(device or manifest.environment.device)
     rebuild = False
@@ -90,7 +93,8 @@ def load(
     return loaded
 
 
-def _open(path: str | Path, compiled: bool, trust_compiled: bool) -> Artifact:
+def open_artifact(path: str | Path, compiled: bool = True, trust_compiled: bool = False) -> Artifact:
+    """Find and verify what `load` is asked for; see there."""
     folder = Path(path).expanduser()
     if folder.exists() or str(path).count("/") != 1 or str(path).startswith((".", "/", "~")):
         return read_artifact(folder)

@@ -1,0 +1,145 @@
+"""Show what recipes will do to every module, and what it will weigh.
+
+Works from configurations: no weights are read. Modules that differ only in their indices share one line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from qcompile.cli.fold import fold
+from qcompile.cli.options import add_json, add_recipe_options
+from qcompile.cli.table import megabytes, plural, table
+
+if TYPE_CHECKING:
+    from qcompile.change import Change
+    from qcompile.planner import Plan
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("recipes", metavar="RECIPE", nargs="+", help="recipe file")
+    add_recipe_options(parser)
+    parser.add_argument(
+        "--all", action="store_true", help="show the layers that are left alone by name, not only their number"
+    )
+    add_json(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Plan each recipe and print what was found."""
+    from qcompile import recipe as recipes
+    from qcompile.cli.imports import heavy_imports
+
+    read = [recipes.read(path, options.overrides, options.model) for path in options.recipes]
+    with heavy_imports():
+        from qcompile.planner import plan
+    documents = []
+    for index, recipe in enumerate(read):
+        planned = plan(recipe, device=options.device)
+        if options.json:
+            documents.append(document(planned))
+        else:
+            print(("\n" if index else "") + text(planned, options.all))
+    if options.json:
+        print(json.dumps({"plans": documents}, indent=1))
+    return 0
+
+
+def document(plan: Plan) -> dict[str, Any]:
+    """A plan as plain data."""
+    return {
+        "recipe": plan.recipe.name,
+        "version": plan.recipe.header.version,
+        "model": plan.recipe.header.model.id,
+        "device": plan.device_type,
+        "denoiser": plan.denoiser,
+        "shapes": list(plan.shapes),
+        "changes": [asdict(change) for change in plan.changes],
+        "components": [asdict(component) for component in plan.components],
+        "bytes_before": plan.bytes_before,
+        "bytes_after": plan.bytes_after,
+        "obstacles": list(plan.obstacles),
+    }
+
+
+def text(plan: Plan, every_layer: bool = False) -> str:
+    """A plan as people read it."""
+    header, shapes = plan.recipe.header, ", ".join(plan.shapes)
+    parts = [f"{header.name} version {header.version}: {header.model.id} on {plan.device_type}, shapes {shapes}"]
+    for index, step in enumerate(plan.recipe.steps):
+        changes = [change for change in plan.changes if change.step == index]
+        parts.append(f"steps.{index} {step.kind} {step.component}\n{_step(changes, every_layer)}")
+    parts.append(_weights(plan))
+    if plan.obstacles:
+        listed = "\n".join(f"  {obstacle}" for obstacle in plan.obstacles)
+        parts.append(f"WARNING: this machine can't apply the recipe.\n{listed}")
+    return "\n\n".join(parts)
+
+
+def _step(changes: list[Change], every_layer: bool) -> str:
+    shown = [change for change in changes if change.action or every_layer]
+    rows = [("module", "", "rows seen", "in", "out", "what"), *_lines(shown)]
+    if not any(change.rows or change.features for change in shown):
+        rows = [(row[0], row[1], row[-1]) for row in rows]
+    lines = [table(rows, right=() if len(rows[0]) == 3 else (3, 4))]
+    lines += [f"  total  {line}" for line in _totals(changes)]
+    return "\n".join(lines)
+
+
+def _lines(changes: Iterable[Change]) -> list[tuple[str, ...]]:
+    """One line for all modules that are alike in everything but the indices in their names."""
+    alike: dict[tuple[Any, ...], list[str]] = {}
+    for change in changes:
+        key = (change.action, change.reason, change.rows, change.features)
+        alike.setdefault((_without_indices(change.module), *key), []).append(change.module)
+    lines = []
+    for (_, action, reason, rows, features), names in alike.items():
+        seen = ", ".join(map(str, rows)) or "-"
+        sizes = tuple(map(str, features or ("-", "-")))
+        what = action or f"left alone: {reason}"
+        lines += [
+            (name or "(the component)", f"x{count}" if count > 1 else "", seen, *sizes, what)
+            for name, count in fold(names)
+        ]
+    return lines
+
+
+def _without_indices(name: str) -> str:
+    return ".".join("*" if part.isdecimal() else part for part in name.split("."))
+
+
+def _totals(changes: list[Change]) -> list[str]:
+    """Layers and bytes of each action, then of what is left alone, by reason."""
+    lines = []
+    for action in dict.fromkeys(change.action for change in changes if change.action):
+        found = [change for change in changes if change.action == action]
+        before, after = (sum(getattr(change, name) for change in found) for name in ("bytes_before", "bytes_after"))
+        sizes = (
+            ""
+            if before == 0
+            else f", {megabytes(before)} -> {megabytes(after)}"
+            if before != after
+            else f", {megabytes(before)}"
+        )
+        lines.append(f"{action}: {plural(len(found), 'module')}{sizes}")
+    left = [change for change in changes if not change.action]
+    if left:
+        reasons = [change.reason or "" for change in left]
+        counted = ", ".join(f"{reasons.count(reason)} {reason}" for reason in dict.fromkeys(reasons))
+        size = sum(change.bytes_before for change in left)
+        lines.append(f"left alone: {plural(len(left), 'module')}, {megabytes(size)} ({counted})")
+    return lines
+
+
+def _weights(plan: Plan) -> str:
+    rows = [("weights", "class", "before", "after", "")]
+    sizes = [(item.name, item.class_name, item.before, item.after) for item in plan.components]
+    for name, class_name, before, after in [*sizes, ("total", "", plan.bytes_before, plan.bytes_after)]:
+        ratio = f"{100 * after / before:.0f} %" if before else ""
+        rows.append((name, class_name, megabytes(before), megabytes(after), ratio))
+    return table(rows, right=(2, 3, 4), indent="")
