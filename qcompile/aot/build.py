@@ -77,7 +77,7 @@ def build_packages(
                 file = _free_name(root, f"compiled/{component}/{label}", block)
                 with stage(progress, f"compile {block} for {label} ({len(layers)} {_noun(layers)})"):
                     built[index, key] = _build(component, targets, layers, seen, root, file, label)
-                _check(built[index, key], max_relative_error)
+                check_errors(built[index, key], max_relative_error)
     return list(built.values())
 
 
@@ -157,7 +157,12 @@ def _error(module: nn.Module, arguments: Arguments, loaded: LoadedPackage) -> fl
     return relative_error(compiled, eager)
 
 
-def _check(package: Package, bound: float) -> None:
+def check_errors(package: Package, bound: float) -> None:
+    """Refuse a package that computes something else than eager code does.
+
+    Raises:
+        VerifyError: a measured relative error is above `bound`, or not a number.
+    """
     for layer, error in package.relative_errors.items():
         if not error <= bound:  # NaN is not within any bound
             raise VerifyError(
