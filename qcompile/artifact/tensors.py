@@ -56,6 +56,7 @@ def write_tensors(module: nn.Module, folder: Path, max_shard_bytes: int = 10 * 1
         held = dict.fromkeys(owners[name] for name in names)
         described = {owner: metadata[owner] for owner in held} | {_NAMES: json.dumps(list(held)), "format": "pt"}
         save_file({name: _alone(tensors[name]) for name in names}, folder / file, metadata=described)
+        _sort_metadata(folder / file)
     if split.is_sharded:
         index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
         (folder / f"{WEIGHTS}.safetensors.index.json").write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
@@ -109,6 +110,18 @@ def _alone(tensor: torch.Tensor) -> torch.Tensor:
     tensor = tensor.contiguous()
     whole = tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
     return tensor if whole else tensor.clone()
+
+
+def _sort_metadata(path: Path) -> None:
+    """Sort the metadata of a safetensors file, which safetensors writes in random order: same tensors, same digest."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        content = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(size)
+        if len(content) == size:
+            file.seek(8)
+            file.write(content)
 
 
 def _owners(metadata: dict[str, str]) -> dict[str, str]:

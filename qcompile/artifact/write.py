@@ -1,6 +1,7 @@
 """Closing a staged folder: the digest of every file, then the manifest as the last file."""
 
 import hashlib
+import json
 from pathlib import Path
 
 from qcompile.artifact.manifest import MANIFEST, FileRecord, Manifest, from_bytes, to_bytes
@@ -21,10 +22,19 @@ def file_records(folder: Path) -> dict[str, FileRecord]:
 
 def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
     """Write qcompile.json with the records of all files in `folder`; returns the manifest as written."""
+    _forget_origin(folder)
     complete = manifest.model_copy(update={"files": file_records(folder)})
     content = to_bytes(complete)
     (folder / MANIFEST).write_bytes(content)
     return from_bytes(content)
+
+
+def _forget_origin(folder: Path) -> None:
+    """Take out of diffusers' configurations the folder that the model came from: it is a path of this machine."""
+    for path in (*folder.glob("*.json"), *folder.glob("*/*.json")):
+        data = json.loads(path.read_bytes())
+        if isinstance(data, dict) and data.pop("_name_or_path", None) is not None:
+            path.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def file_digest(path: Path) -> str:
