@@ -1,5 +1,6 @@
 """Compiling one component: which packages its calls need, each built once and compared with eager output."""
 
+import io
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -139,15 +140,18 @@ def _build(
 
 
 def _compile(program: torch.export.ExportedProgram, path: Path, block: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    # Through memory: where the disk is full, torch's own writer of files ends the whole process.
+    content = io.BytesIO()
     try:
-        torch._inductor.aoti_compile_and_package(program, package_path=str(path), inductor_configs=dict(INDUCTOR))
+        torch._inductor.aoti_compile_and_package(program, package_path=content, inductor_configs=dict(INDUCTOR))
     except RuntimeError as error:
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise StepError(
             f"AOTInductor could not compile {block}: {first_line}. `qcompile doctor` checks the compiler; "
             "`mode: jit` compiles at load instead."
         ) from error
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.getvalue())
 
 
 def _error(module: nn.Module, arguments: Arguments, loaded: LoadedPackage) -> float:
