@@ -127,9 +127,16 @@ def probe(kind: str) -> Check:
     if child.returncode < 0:
         how = f"crashed ({signal.Signals(-child.returncode).name})"
     else:
-        how = f"failed: {(child.stderr.strip().splitlines() or ['no message'])[-1]}"
+        how = f"failed: {_reason(child.stderr)}"
     doing = "loading a package" if "built" in child.stdout.split() else "building a package"
     return Check(name, False, f"{doing} made with {compiler()} {how}; {REMEDY}")
+
+
+def _reason(stderr: str) -> str:
+    """What the compiler said first, else what Python said last."""
+    lines = stderr.strip().splitlines() or ["no message"]
+    said = lines[lines.index("Output:") + 1 :] if "Output:" in lines else []
+    return next((line for line in said if "error" in line or "undefined" in line), lines[-1])
 
 
 def _check_compiler() -> list[Check]:
