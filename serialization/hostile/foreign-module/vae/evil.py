@@ -1,0 +1,5 @@
+"""Code that no reader runs."""
+
+import pathlib
+
+pathlib.Path("executed").touch()
