@@ -16,6 +16,7 @@ class Change:
     kind: str
     """The step's name: `quantize`, `compile`, …"""
     component: str
+    """The component that the module belongs to."""
     module: str
     """Dotted name inside the component; empty for the component itself."""
     action: str | None
@@ -27,4 +28,6 @@ class Change:
     features: tuple[int, int] | None = None
     """(in, out) of a linear or convolution."""
     bytes_before: int = 0
+    """Stored bytes of these tensors before the step."""
     bytes_after: int = 0
+    """Stored bytes of these tensors after the step, as planned."""

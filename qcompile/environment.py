@@ -21,17 +21,25 @@ class Environment:
     """One machine with its versions, as recorded in a manifest."""
 
     python: str
+    """Version of Python."""
     torch: str
+    """Version of torch, with its build suffix."""
     torchao: str
+    """Version of torchao, or `none`."""
     diffusers: str
+    """Version of diffusers."""
     triton: str | None
+    """Version of triton; None where it is not installed."""
     cuda: str | None
     """CUDA version torch was built for; None on a CPU build."""
     system: str
+    """Operating system: `Linux`."""
     machine: str
+    """Processor architecture: `x86_64`, `aarch64`."""
     device: str
     """Device type the artifact was made on: `cpu` or `cuda`."""
     gpu: str | None
+    """Name of that GPU; None on a CPU."""
     capability: str | None
     """Compute capability of that GPU, such as `9.0`."""
     cpu_isa: tuple[str, ...]

@@ -9,9 +9,13 @@ class TensorSpec:
     """One tensor of a call. `stride` is in elements."""
 
     path: str
+    """Parameter name, then keys and indices: `image_rotary_emb.0`."""
     dtype: str
+    """torch's name without `torch.`: `bfloat16`."""
     shape: tuple[int, ...]
+    """Elements along each dimension."""
     stride: tuple[int, ...]
+    """Elements from one index to the next along each dimension."""
 
     def __str__(self) -> str:
         return f"{list(self.shape)} {self.dtype}"
@@ -22,7 +26,9 @@ class CallSpec:
     """What a module is called with: tensors by shape and dtype, plain values by value, all on one device type."""
 
     device_type: str
+    """`cpu` or `cuda`."""
     tensors: tuple[TensorSpec, ...]
+    """Every tensor of the call, in the order it is passed."""
     values: tuple[tuple[str, str], ...] = ()
     """(path, repr) of every argument that is no tensor."""
 
@@ -54,10 +60,15 @@ class LiftedInput:
     """
 
     name: str
+    """Dotted name of a parameter or buffer inside the module, or the path of an argument."""
     part: int | None
+    """Which of the plain tensors it is stored as, from 0; None for an argument."""
     dtype: str
+    """torch's name without `torch.`: `int8`."""
     shape: tuple[int, ...]
+    """Elements along each dimension."""
     stride: tuple[int, ...]
+    """Elements from one index to the next along each dimension."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +76,7 @@ class Package:
     """One `.pt2` file: code for all `layers`, which differ in nothing but their tensors, for one call spec."""
 
     component: str
+    """The component it belongs to."""
     file: str
     """Path inside the artifact, with forward slashes."""
     block: str
@@ -74,7 +86,9 @@ class Package:
     shapes: tuple[str, ...]
     """Labels of the declared shapes that lead to this call."""
     call: CallSpec
+    """What the block is called with."""
     inputs: tuple[LiftedInput, ...]
+    """What the code takes, in order."""
     output: Any
     """How outputs are put together: an index for a tensor, `{"tuple": [...]}`, `{"list": [...]}`, None."""
     inductor: dict[str, Any]
@@ -82,3 +96,4 @@ class Package:
     relative_errors: dict[str, float]
     """Layer name to ‖compiled − eager‖ / ‖eager‖ on captured inputs, for the layers compared."""
     build_seconds: float
+    """Time that export and compilation took."""

@@ -156,7 +156,12 @@ def schema() -> dict[str, Any]:
         entries.append(
             {"type": "object", "properties": {step.kind: reference}, "required": [step.kind], "additionalProperties": False}
         )
-    result["properties"]["steps"] = {"type": "array", "minItems": 1, "items": {"oneOf": entries}}
+    result["properties"]["steps"] = {
+        "description": "what is done to the model, in this order; each entry is one step under its name",
+        "type": "array",
+        "minItems": 1,
+        "items": {"oneOf": entries},
+    }
     result["required"].append("steps")
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **result, "title": "qcompile recipe"}
 

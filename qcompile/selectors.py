@@ -23,7 +23,7 @@ class Includes(pydantic.BaseModel):
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
 
-    includes: int = pydantic.Field(ge=1)
+    includes: int = pydantic.Field(ge=1, description="the number that must be among them")
 
 
 class Where(pydantic.BaseModel):

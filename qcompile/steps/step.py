@@ -78,7 +78,11 @@ class Step(pydantic.BaseModel):
     kind: ClassVar[str]
     phase: ClassVar[Phase]
 
-    component: str = pydantic.Field(description="component of the pipeline: transformer, unet, vae, text_encoder, …")
+    component: str = pydantic.Field(
+        # It names a folder of the artifact.
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
+        description="component of the pipeline: transformer, unet, vae, text_encoder, …",
+    )
 
     def changes(self, target: Target) -> tuple[Change, ...]:
         """Say for every module concerned what will happen or why not. Changes nothing.
