@@ -90,9 +90,9 @@ def build_model(
                 return _finish(kind.from_config(config), dtype)  # type: ignore[attr-defined]
         config = kind.config_class.from_pretrained(str(folder), local_files_only=True)
         with context():
-            module: Any = _finish(kind(config), dtype)
+            module = _finish(kind(config), dtype)
         # init_empty_weights makes a tensor of its own for every name of a tied one.
-        module.tie_weights()
+        module.tie_weights()  # type: ignore[operator]
         return module
     except (OSError, ValueError, TypeError) as error:
         raise ModelError(f"{folder}: no {kind.__name__} can be built from it: {str(error).splitlines()[0]}") from error
