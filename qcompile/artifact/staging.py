@@ -122,8 +122,10 @@ def _make_locked(parent: Path, prefix: str) -> tuple[Path, int]:
             continue  # another run took the folder, still without a lock, for an abandoned one
         # Where locks are not supported, no run can take one, and none removes what it can't lock.
         with suppress(OSError):
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return folder, lock
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        if (folder / _LOCK).exists():
+            return folder, lock
+        os.close(lock)  # another run held the lock first, and has removed the folder
 
 
 def _put_in_place(folder: Path, target: Path, overwrite: bool) -> None:

@@ -82,8 +82,8 @@ def read_tensors(module: nn.Module, folder: Path, device: torch.device) -> None:
     if missing or extra:
         raise ArtifactError(
             "bad_tensors",
-            f"{folder}: for {type(module).__name__} {_count(missing, 'is', 'are')} missing and "
-            f"{_count(extra, 'is', 'are')} too many. {_UNFIT}",
+            f"{folder}: for {type(module).__name__}, {_count(missing, 'missing')} and "
+            f"{_count(extra, 'too many')}. {_UNFIT}",
         )
     fitted: dict[str, torch.Tensor] = {}
     for name, tensor in expected.items():
@@ -98,11 +98,11 @@ def read_tensors(module: nn.Module, folder: Path, device: torch.device) -> None:
     module.requires_grad_(False)
 
 
-def _count(names: list[str], one: str, many: str) -> str:
+def _count(names: list[str], what: str) -> str:
     if not names:
-        return f"none {one}"
+        return f"no tensor is {what}"
     shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
-    return f"{len(names)} {f'tensor {one}' if len(names) == 1 else f'tensors {many}'} ({shown})"
+    return f"{len(names)} {'tensor is' if len(names) == 1 else 'tensors are'} {what} ({shown})"
 
 
 def _alone(tensor: torch.Tensor) -> torch.Tensor:
