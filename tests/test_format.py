@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import os
 import re
 import subprocess
 import sys
@@ -256,13 +255,31 @@ def test_tables_name_every_field() -> None:
             assert f"| `{field}` |" in text
 
 
-@pytest.mark.parametrize("name", GOLDENS)
-def test_reading_imports_neither_torch_nor_diffusers(name: str) -> None:
-    code = (
-        "import sys; from qcompile.artifact.read import read_artifact; read_artifact(sys.argv[1]);"
-        "print([name for name in ('torch', 'diffusers', 'transformers', 'torchao', 'numpy') if name in sys.modules])"
-    )
-    found = subprocess.run(
-        [sys.executable, "-c", code, GOLDEN / name], capture_output=True, text=True, check=True, env=os.environ
-    )
-    assert found.stdout.strip() == "[]"
+READ = """
+import os, sys
+from qcompile.artifact.read import read_artifact
+folder, seen = sys.argv[1], []
+def watch(event, arguments):
+    if event in ("pickle.find_class", "subprocess.Popen", "os.system", "ctypes.dlopen", "socket.connect"):
+        seen.append(event)
+    if event == "exec" and arguments[0].co_filename.startswith(folder):
+        seen.append(arguments[0].co_filename)
+    written = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+    if event == "open" and str(arguments[0]).startswith(folder) and arguments[2] & written:
+        seen.append(arguments[0])
+sys.addaudithook(watch)
+try:
+    read_artifact(folder)
+except Exception as error:
+    print(type(error).__name__, end=" ")
+print(seen + [name for name in ("torch", "diffusers", "transformers", "torchao", "numpy") if name in sys.modules])
+"""
+
+
+@pytest.mark.parametrize(
+    "folder", [*(GOLDEN / name for name in GOLDENS), HOSTILE / "foreign-module", HOSTILE / "other-cpu"]
+)
+def test_reading_executes_nothing_and_imports_no_torch(folder: Path) -> None:
+    found = subprocess.run([sys.executable, "-c", READ, folder], capture_output=True, text=True, check=True)
+    assert found.stdout.strip().removeprefix("ArtifactError ") == "[]"
+    assert ("ArtifactError" in found.stdout) == (folder.name == "foreign-module")
