@@ -54,6 +54,9 @@ format: $(STAMP)
 
 generated: $(STAMP)
 	$(BIN)/python -m qcompile.catalogue .
+	$(BIN)/qcompile schema recipe > serialization/recipe.schema.json
+	$(BIN)/qcompile schema manifest > serialization/manifest.schema.json
+	$(BIN)/python serialization/tables.py
 
 bench: $(STAMP)
 	$(BIN)/qcompile bench
