@@ -116,6 +116,13 @@ def test_manifests_fit_their_schema(name: str) -> None:
     assert errors("manifest", json.loads((GOLDEN / name / MANIFEST).read_bytes())) == []
 
 
+@pytest.mark.slow
+def test_a_manifest_with_packages_fits_its_schema(compiled_artifact: Path) -> None:
+    data = json.loads((compiled_artifact / MANIFEST).read_bytes())
+    assert data["packages"]
+    assert errors("manifest", data) == []
+
+
 @pytest.mark.parametrize("name", ["manifest-wrong-type", "manifest-unknown-key", "manifest-no-shapes", "newer-format"])
 def test_wrong_manifests_do_not(name: str) -> None:
     assert errors("manifest", json.loads((HOSTILE / name / MANIFEST).read_bytes()))

@@ -154,6 +154,14 @@ def test_files_of_ones_own_in_an_artifact_are_not_lost(tmp_path: Path, name: str
     assert (target / name).read_text() == "mine"
 
 
+def test_a_lock_that_a_killed_run_left_is_no_file_of_ones_own(tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    make(target, "old")
+    (target / ".lock").touch()
+    make(target, "new", overwrite=True)
+    assert tree(target) == [MANIFEST, "sub/file.txt"]
+
+
 def test_a_target_that_came_meanwhile_is_not_replaced(tmp_path: Path) -> None:
     target = tmp_path / "out"
     with pytest.raises(ArtifactError) as caught:
