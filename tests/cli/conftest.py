@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from conftest import demo_data, eager_steps
 
 from qcompile.cli import main
-from conftest import demo_data, eager_steps
 
 
 @dataclass

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from conftest import DEMO
 from PIL import Image
 
 from cli.conftest import Result, command, everything, run_process
-from conftest import DEMO
 
 
 def test_the_summary_names_the_next_command(

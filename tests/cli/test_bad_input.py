@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from conftest import demo_data, eager_steps
 
 from cli.conftest import Result, everything
-from conftest import demo_data, eager_steps
 
 QUANTIZE = {"component": "transformer", "scheme": "int8_dynamic"}
 

@@ -1,4 +1,4 @@
-"""Models, folders and machines that are not what a run needs: one clear paragraph, the right exit code, nothing left."""
+"""Models, folders and machines that are not what a run needs: one paragraph, the right exit code, nothing left."""
 
 import shutil
 from collections.abc import Callable
@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import DEMO
 
 from cli.conftest import Result, command, everything, run_process
-from conftest import DEMO
 from qcompile.schemes import SCHEMES
 
 NO_SPACE = "no space is left on that disk; what was written has been removed"
@@ -24,7 +24,7 @@ STATIC = '#!/bin/sh\nexec g++ "$@" -static-libstdc++ -static-libgcc\n'
         ("builtin:flux-min", "no builtin model is called 'flux-min'; did you mean 'flux-mini'?"),
         ("./weights", "weights is not in diffusers format: it has no model_index.json (it holds model.safetensors)"),
         ("./weights/model.safetensors", "is a file; a folder in diffusers format is needed"),
-        ("./half", "half is incomplete: model_index.json names transformer"),
+        ("./half", "half is incomplete: model_index.json names vae"),
         ("./broken", "model_index.json can't be read"),
         ("./other", "names no pipeline class under _class_name"),
     ],
@@ -35,7 +35,7 @@ def test_a_model_that_is_not_there_or_not_diffusers(
 ) -> None:
     files = {
         "weights/model.safetensors": "",
-        "half/model_index.json": '{"_class_name": "FluxPipeline", "transformer": ["diffusers", "FluxTransformer2DModel"]}',
+        "half/model_index.json": '{"_class_name": "FluxPipeline", "vae": ["diffusers", "AutoencoderKL"]}',
         "broken/model_index.json": "{",
         "other/model_index.json": "{}",
     }

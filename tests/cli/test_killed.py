@@ -5,13 +5,13 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from conftest import DEMO
 
 from cli.conftest import command, everything, run_process
-from conftest import DEMO
 from qcompile.artifact.read import read_artifact
 
 pytestmark = pytest.mark.slow
@@ -48,10 +48,8 @@ class Run:
         """Send a signal to the run alone, wait for it, and end what it may have left running."""
         self.process.send_signal(number)
         code = self.process.wait(TIMEOUT_SECONDS)
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self._said.close()
         (self.folder / "stderr.txt").unlink()
         return code

@@ -5,11 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from conftest import DEMO
 
 import qcompile
-from qcompile.cli import BUG, COMMANDS, INTERRUPTED, UNREAD, validate
 from cli.conftest import Result, command, run_process
-from conftest import DEMO
+from qcompile.cli import BUG, COMMANDS, INTERRUPTED, UNREAD, validate
 
 HEAVY = ("torch", "diffusers", "transformers", "torchao", "rich", "numpy")
 

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from conftest import DEMO
 
 from cli.conftest import Result, command, everything, run_process
-from conftest import DEMO
 
 
 def test_blocks_share_a_line(cli: Callable[..., Result]) -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from conftest import DEMO, demo_data
 
 from cli.conftest import Result, everything
-from conftest import DEMO, demo_data
 from qcompile import recipe as recipes
 
 
