@@ -1,0 +1,60 @@
+import torch
+from torch import nn
+
+from aot.tiny import make_model
+from qcompile.modules import (
+    convolutions,
+    inner_tensors,
+    is_sensitive,
+    linears,
+    repeated_blocks,
+    stored_bytes,
+    stored_tensors,
+    tensor_bytes,
+)
+from qcompile.schemes import SCHEMES
+
+
+def test_blocks_are_what_diffusers_names_or_lists_of_one_class() -> None:
+    model = make_model()
+    assert list(repeated_blocks(model)) == ["blocks.0", "blocks.1", "blocks.2"]
+    model._repeated_blocks = ["Linear"]
+    assert list(repeated_blocks(model))[:2] == ["embed", "blocks.0.first"]
+
+
+def test_single_children_and_blocks_inside_blocks_are_not_listed() -> None:
+    inner = nn.ModuleList([nn.ReLU(), nn.ReLU()])
+    outer = nn.ModuleDict({"list": nn.ModuleList([nn.Sequential(inner), nn.Sequential(inner)]), "one": nn.ModuleList([nn.ReLU()])})
+    assert list(repeated_blocks(outer)) == ["list.0", "list.1"]
+
+
+def test_sensitive_names() -> None:
+    for name in ("norm1.linear", "time_text_embed.linear_1", "img_mod.1", "adaLN_modulation.1", "x_embedder", "blocks.0.norm"):
+        assert is_sensitive(name), name
+    for name in ("attn.to_q", "ff.net.0.proj", "proj_out", "proj_mlp", "model.layer"):
+        assert not is_sensitive(name), name
+
+
+def test_bytes_of_plain_and_quantized_tensors() -> None:
+    from torchao.quantization import quantize_
+
+    model = nn.Sequential(nn.Linear(32, 48, dtype=torch.bfloat16))
+    assert stored_bytes(model) == (32 * 48 + 48) * 2
+    quantize_(model, SCHEMES["int8_dynamic"].config())
+    parts = list(inner_tensors(model[0].weight))
+    assert [part.dtype for part in parts] == [torch.int8, torch.float32, torch.int8]
+    assert tensor_bytes(model[0].weight) == 32 * 48 + 48 * 4 + 48
+
+
+def test_tied_tensors_count_once_and_unsaved_buffers_not_at_all() -> None:
+    model = nn.ModuleDict({"a": nn.Linear(4, 4, bias=False), "b": nn.Linear(4, 4, bias=False)})
+    model["b"].weight = model["a"].weight
+    model.register_buffer("table", torch.zeros(100), persistent=False)
+    assert list(stored_tensors(model)) == ["a.weight"]
+    assert stored_bytes(model) == 64
+
+
+def test_layers_by_name() -> None:
+    model = nn.ModuleDict({"conv": nn.Conv2d(1, 1, 1), "lin": nn.Linear(2, 2), "deep": nn.Sequential(nn.Linear(2, 2))})
+    assert list(linears(model)) == ["lin", "deep.0"]
+    assert list(convolutions(model)) == ["conv"]
