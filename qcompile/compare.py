@@ -1,4 +1,4 @@
-"""Original against artifact: the same prompts with the same seeds, how long each takes, and one picture of all pairs."""
+"""Original against artifact: the same prompts with the same seeds, and how long each takes."""
 
 import statistics
 import time
@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 
 from qcompile.artifact.manifest import Manifest
 from qcompile.artifact.read import read_artifact
+from qcompile.builtin.captions import Caption, parse_caption
 from qcompile.errors import ModelError, PlanError
 from qcompile.loader import load
 from qcompile.modules import stored_bytes
@@ -50,8 +52,8 @@ class Arm:
     load_seconds: float
     weight_bytes: int
     package_bytes: int
-    scores: dict[str, float] | None
-    """Share of right answers by question, for the embedded model; None for all others."""
+    num_right: int | None
+    """Images that show what their caption says, for the embedded model; None for all others."""
 
     @property
     def seconds_per_image(self) -> float:
@@ -63,6 +65,8 @@ class Arm:
 class Comparison:
     """The same prompts painted by the original and by the artifact."""
 
+    model: str
+    """The original's id."""
     prompts: tuple[str, ...]
     seed: int
     original: Arm
@@ -87,11 +91,12 @@ def compare(
 ) -> Comparison:
     """Paint the same prompts with an artifact and with the model it was made from.
 
-    The two take turns, so that a machine that slows down slows both. Each paints one more image first, which is not timed.
+    The two take turns, so that a machine that slows down slows both. Each paints one more image first, which is not
+    timed.
 
     Args:
         path: an artifact folder made from a pipeline.
-        prompts: what to paint; by default eight captions for the embedded model, the recipe's own prompt for all others.
+        prompts: what to paint; by default eight captions for the embedded model, the recipe's own for all others.
         seed: of the first prompt's noise; every prompt has the next one.
         num_inference_steps: instead of the recipe's.
         original: model to compare with instead of the one the manifest names.
@@ -107,7 +112,9 @@ def compare(
     artifact = read_artifact(Path(path).expanduser())
     manifest = artifact.manifest
     if manifest.model.kind != "pipeline":
-        raise ModelError(f"{path} holds a bare {manifest.model.class_name}, which paints no image by itself; nothing to compare.")
+        raise ModelError(
+            f"{path} holds a bare {manifest.model.class_name}, which paints no image by itself; nothing to compare."
+        )
     chosen = tuple(prompts) or default_prompts(manifest)
     call, batch = call_of(manifest, num_inference_steps)
     where = resolve_device(device or manifest.environment.device)
@@ -124,10 +131,13 @@ def compare(
         with stage(progress, f"image {index + 1} of {len(chosen)}"):
             for painter in (plain, small):
                 painter.keep(prompt, seed + index)
-    scored = chosen if manifest.model.id == BUILTIN + "flux-mini" else ()
-    label = f"{manifest.model.dtype}, eager"
+    captions = _captions(manifest, chosen)
     return Comparison(
-        chosen, seed, plain.arm("original", label, 0, scored), small.arm("artifact", manifest.recipe.name, artifact.package_bytes, scored)
+        original or manifest.model.id,
+        chosen,
+        seed,
+        plain.arm("original", f"{manifest.model.dtype}, eager", 0, captions),
+        small.arm("artifact", manifest.recipe.name, artifact.package_bytes, captions),
     )
 
 
@@ -151,7 +161,9 @@ def call_of(manifest: Manifest, num_inference_steps: int | None = None) -> tuple
 
     The shape is the first of batch 1, or the first of all where none is.
     """
-    shape = next((shape for shape in manifest.shapes.values() if shape.batch == 1), next(iter(manifest.shapes.values())))
+    shape = next(
+        (shape for shape in manifest.shapes.values() if shape.batch == 1), next(iter(manifest.shapes.values()))
+    )
     call: dict[str, Any] = {name: value for name, value in manifest.call.items() if name != "prompt"}
     sizes = {"height": shape.height, "width": shape.width, "num_frames": shape.frames}
     call |= {name: value for name, value in sizes.items() if value is not None}
@@ -179,7 +191,9 @@ class _Painter:
         with quiet(self.pipeline), torch.no_grad():
             output = self.pipeline(**self.call, prompt=text, generator=generator)
         if not hasattr(output, "images"):
-            raise ModelError(f"{type(self.pipeline).__name__} gives back no images; only pipelines that paint can be compared.")
+            raise ModelError(
+                f"{type(self.pipeline).__name__} gives back no images; only pipelines that paint can be compared."
+            )
         return output.images[0]  # type: ignore[no-any-return]
 
     def keep(self, prompt: str, seed: int) -> None:
@@ -187,10 +201,34 @@ class _Painter:
         self.images.append(self.paint(prompt, seed))
         self.seconds.append((time.perf_counter() - started) / self.batch)
 
-    def arm(self, name: str, label: str, package_bytes: int, captions: Sequence[str]) -> Arm:
-        weight_bytes = sum(stored_bytes(model) for model in models_of(self.pipeline).values())
-        scores = score_images(self.images, captions) if captions else None
-        return Arm(name, label, tuple(self.images), tuple(self.seconds), self.load_seconds, weight_bytes, package_bytes, scores)
+    def arm(self, name: str, label: str, package_bytes: int, captions: Sequence[Caption]) -> Arm:
+        return Arm(
+            name=name,
+            label=label,
+            images=tuple(self.images),
+            seconds=tuple(self.seconds),
+            load_seconds=self.load_seconds,
+            weight_bytes=sum(stored_bytes(model) for model in models_of(self.pipeline).values()),
+            package_bytes=package_bytes,
+            num_right=_num_right(self.images, captions) if captions else None,
+        )
+
+
+def _captions(manifest: Manifest, prompts: Sequence[str]) -> tuple[Caption, ...]:
+    """The prompts as captions that pictures can be scored against; none where the model or a prompt is another."""
+    if manifest.model.id != BUILTIN + "flux-mini":
+        return ()
+    try:
+        return tuple(parse_caption(prompt) for prompt in prompts)
+    except ValueError:
+        return ()
+
+
+def _num_right(images: Sequence[Image.Image], captions: Sequence[Caption]) -> int:
+    from qcompile.builtin.score import score_image
+
+    pairs = zip(images, captions, strict=True)
+    return sum(score_image(np.asarray(image.convert("RGB")), caption).all_right for image, caption in pairs)
 
 
 def _load_original(folder: Path, manifest: Manifest, device: torch.device) -> Any:

@@ -16,11 +16,12 @@ INK, FAINT, PAPER = (28, 28, 30), (110, 110, 115), (250, 250, 248)
 ACCENTS = {"original": (60, 90, 150), "artifact": (190, 85, 30)}
 
 
-def draw(comparison: Comparison, title: str) -> Image.Image:
+def draw(comparison: Comparison) -> Image.Image:
     """Draw a comparison as an RGB image.
 
     Small images are enlarged by a whole number, so that their pixels stay what they are; large ones are made smaller.
     """
+    title = f"{comparison.model}: original and artifact"
     panels = [[_panel(image) for image in arm.images] for arm in (comparison.original, comparison.artifact)]
     width, height = panels[0][0].size
     columns = 1 if len(comparison.prompts) < 3 else 2
@@ -54,8 +55,9 @@ def draw(comparison: Comparison, title: str) -> Image.Image:
 
 
 def _describe(arm: Arm) -> str:
-    words = f"{arm.name} ({arm.label}): {arm.seconds_per_image:.2f} s an image (median), {arm.weight_bytes / 1e6:.1f} MB of weights"
-    return words + (f", {arm.package_bytes / 1e6:.1f} MB of compiled code" if arm.package_bytes else "")
+    seconds, weights, packages = arm.seconds_per_image, arm.weight_bytes / 1e6, arm.package_bytes / 1e6
+    words = f"{arm.name} ({arm.label}): {seconds:.2f} s an image (median), {weights:.1f} MB of weights"
+    return words + (f", {packages:.1f} MB of compiled code" if packages else "")
 
 
 def _panel(image: Image.Image) -> Image.Image:
@@ -63,7 +65,7 @@ def _panel(image: Image.Image) -> Image.Image:
     image = image.convert("RGB")
     factor = PANEL / max(image.size)
     if factor >= 1:
-        whole = round(factor) or 1
+        whole = round(factor)
         return image.resize((image.width * whole, image.height * whole), Image.Resampling.NEAREST)
     return image.resize((round(image.width * factor), round(image.height * factor)), Image.Resampling.LANCZOS)
 
@@ -79,4 +81,14 @@ def _wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: 
         else:
             current = longer
     lines.append(current)
-    return lines if len(lines) <= 3 else [*lines[:2], f"{lines[2]} …"]
+    if len(lines) > 3:
+        lines = [*lines[:2], f"{lines[2]} …"]
+    return [_cut(line, font, width) for line in lines]
+
+
+def _cut(line: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+    if font.getlength(line) <= width:
+        return line
+    while line and font.getlength(f"{line}…") > width:
+        line = line[:-1]
+    return f"{line}…"
