@@ -53,7 +53,7 @@ format: $(STAMP)
 	$(BIN)/ruff format
 
 generated: $(STAMP)
-	$(BIN)/python -m qcompile.catalogue .
+	$(BIN)/python recipes/tables.py
 	$(BIN)/qcompile schema recipe > serialization/recipe.schema.json
 	$(BIN)/qcompile schema manifest > serialization/manifest.schema.json
 	$(BIN)/python serialization/tables.py

@@ -1,0 +1,98 @@
+"""Renew the tables of README.md and recipes/README.md that are made from recipes, schemes, steps and commands.
+
+python recipes/tables.py
+"""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from qcompile import recipe as recipes
+from qcompile.cli import COMMANDS
+from qcompile.recipe import Recipe
+from qcompile.schemes import SCHEMES
+from qcompile.steps import STEPS
+
+RECIPES = Path(__file__).parent
+PAGES = (RECIPES.parent / "README.md", RECIPES / "README.md")
+_BLOCK = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->\n)", re.DOTALL)
+
+
+def renewed(text: str) -> str:
+    """A page's text with every table between its marks made anew."""
+    tables = {"recipes": recipe_table, "schemes": scheme_table, "steps": step_table, "commands": command_table}
+    return _BLOCK.sub(lambda found: found[1] + tables[found[2]]() + found[3], text)
+
+
+def recipe_table(folder: Path = RECIPES) -> str:
+    """One row for each recipe in `folder`."""
+    found = [recipes.read(path) for path in sorted(folder.glob("*.yaml"))]
+    rows = [
+        (
+            f"[{recipe.name}]({recipe.name}.yaml)",
+            f"`{recipe.header.model.id}`",
+            ", ".join(f"`{scheme}`" for scheme in schemes_of(recipe)) or "–",
+            compile_of(recipe),
+            recipe.header.summary,
+        )
+        for recipe in found
+    ]
+    return _table(("recipe", "model", "scheme", "compile", "summary"), rows)
+
+
+def schemes_of(recipe: Recipe) -> list[str]:
+    """The schemes a recipe uses, in order."""
+    return list(dict.fromkeys(step.scheme for step in recipe.steps if hasattr(step, "scheme")))
+
+
+def compile_of(recipe: Recipe) -> str:
+    """How a recipe compiles: `aot, blocks`."""
+    found = [f"{step.mode}, {step.scope}" for step in recipe.steps if hasattr(step, "mode") and hasattr(step, "scope")]
+    return "; ".join(found) or "–"
+
+
+def scheme_table() -> str:
+    """One row for each quantization scheme."""
+    rows = [
+        (f"`{scheme.name}`", scheme.summary, scheme.backend, _where(scheme.devices, scheme.min_cuda_capability))
+        for scheme in SCHEMES.values()
+    ]
+    return _table(("scheme", "what is stored and computed", "backend", "runs on"), rows)
+
+
+def step_table() -> str:
+    """One row for each step, in the order of phases."""
+    rows = [
+        (f"`{step.kind}`", step.phase.name, (step.__doc__ or "").strip().splitlines()[0], _options(step.model_fields))
+        for step in sorted(STEPS, key=lambda step: step.phase)
+    ]
+    return _table(("step", "phase", "what it does", "options"), rows)
+
+
+def command_table() -> str:
+    """One row for each command."""
+    rows = [
+        (f"`qcompile {module.__name__.rpartition('.')[2]}`", (module.__doc__ or "").splitlines()[0])
+        for module in COMMANDS
+    ]
+    return _table(("command", "what it does"), rows)
+
+
+def _where(devices: tuple[str, ...], capability: tuple[int, int]) -> str:
+    at_least = f" (compute capability {capability[0]}.{capability[1]} or higher)" if any(capability) else ""
+    return ", ".join(f"{device}{at_least if device == 'cuda' else ''}" for device in devices)
+
+
+def _options(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    cells = [header, *(tuple(cell.replace("|", "\\|") for cell in row) for row in rows)]
+    lines = [f"| {' | '.join(row)} |\n" for row in cells]
+    return "".join([lines[0], "|---" * len(header) + "|\n", *lines[1:]])
+
+
+if __name__ == "__main__":
+    for page in PAGES:
+        page.write_text(renewed(page.read_text(encoding="utf-8")), encoding="utf-8")
