@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from qcompile import errors
 from qcompile import recipe as recipes
 from qcompile.cli import COMMANDS
 from qcompile.recipe import Recipe
@@ -20,7 +21,13 @@ _BLOCK = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->\n)", re.DOTALL)
 
 def renewed(text: str) -> str:
     """A page's text with every table between its marks made anew."""
-    tables = {"recipes": recipe_table, "schemes": scheme_table, "steps": step_table, "commands": command_table}
+    tables = {
+        "recipes": recipe_table,
+        "schemes": scheme_table,
+        "steps": step_table,
+        "commands": command_table,
+        "errors": error_table,
+    }
     return _BLOCK.sub(lambda found: found[1] + tables[found[2]]() + found[3], text)
 
 
@@ -76,6 +83,15 @@ def command_table() -> str:
         for module in COMMANDS
     ]
     return _table(("command", "what it does"), rows)
+
+
+def error_table() -> str:
+    """One row for each error class, with the exit code of commands that end in it."""
+    kinds = [
+        kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.QcompileError)
+    ]
+    rows = [(f"`{kind.__name__}`", str(kind.exit_code), (kind.__doc__ or "").splitlines()[0]) for kind in kinds[1:]]
+    return _table(("error", "exit code", "means"), rows)
 
 
 def _where(devices: tuple[str, ...], capability: tuple[int, int]) -> str:
