@@ -33,7 +33,9 @@ class Figure:
     @property
     def holds(self) -> bool:
         """Whether the bound, if any, holds."""
-        return (self.at_most is None or self.value <= self.at_most) and (self.at_least is None or self.value >= self.at_least)
+        return (self.at_most is None or self.value <= self.at_most) and (
+            self.at_least is None or self.value >= self.at_least
+        )
 
 
 def figure(
@@ -80,7 +82,9 @@ def load_figures(artifact: Path, runs: int) -> list[Figure]:
     )
     lines = []
     for _ in range(runs):
-        result = subprocess.run([sys.executable, "-c", probe, str(artifact)], capture_output=True, text=True, check=True)
+        result = subprocess.run(
+            [sys.executable, "-c", probe, str(artifact)], capture_output=True, text=True, check=True
+        )
         lines.append([float(word) for word in result.stdout.split("figures", 1)[1].split()])
     manifest = read_artifact(artifact).manifest
     first_shape = next(iter(manifest.shapes))
@@ -152,7 +156,9 @@ def step_figures(artifact: Path, rounds: int) -> list[Figure]:
         "eager original": load_pipeline(folder, dtype, device),
         "torch.compile of the original": compiled(load_pipeline(folder, dtype, device)),
     }
-    seconds = interleave({name: denoising_step(arm, artifact, arms["eager original"]) for name, arm in arms.items()}, rounds)
+    seconds = interleave(
+        {name: denoising_step(arm, artifact, arms["eager original"]) for name, arm in arms.items()}, rounds
+    )
     bounds = {"torch.compile of the same": 1.02, "eager quantized": 1.0, "eager original": 1.0}
     found = [figure(f"step, {name}", [value * 1e3 for value in values], "ms") for name, values in seconds.items()]
     for name, values in list(seconds.items())[1:]:

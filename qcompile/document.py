@@ -118,7 +118,9 @@ class _Reader:
         for key_node, value_node in node.value:
             key = key_node.value
             if not isinstance(key_node, yaml.ScalarNode) or key_node.tag != "tag:yaml.org,2002:str":
-                raise RecipeError(f"{here}: keys are plain words; line {key_node.start_mark.line + 1} has another kind of key.")
+                raise RecipeError(
+                    f"{here}: keys are plain words; line {key_node.start_mark.line + 1} has another kind of key."
+                )
             if key in data:
                 raise RecipeError(
                     f"{self.source}:{key_node.start_mark.line + 1}: {'.'.join(map(str, (*place, key)))}: the key {key!r} is "

@@ -12,7 +12,22 @@ COMPARED_ON_GPU = ("triton", "cuda", "capability")
 """Fields that must be equal too for packages of a GPU."""
 
 # Instruction sets that a compiler's -march=native may use; a package built with one can't run without it.
-_ISA_PREFIXES = ("sse", "ssse", "avx", "amx", "fma", "bmi", "f16c", "gfni", "vaes", "vpclmul", "sha", "adx", "movbe", "popcnt")
+_ISA_PREFIXES = (
+    "sse",
+    "ssse",
+    "avx",
+    "amx",
+    "fma",
+    "bmi",
+    "f16c",
+    "gfni",
+    "vaes",
+    "vpclmul",
+    "sha",
+    "adx",
+    "movbe",
+    "popcnt",
+)
 _ISA_NAMES = {"aes", "pclmulqdq", "abm", "lzcnt", "sve", "sve2", "asimd", "bf16", "i8mm", "asimdhp", "asimddp"}
 
 
@@ -109,5 +124,7 @@ def _version(package: str) -> str | None:
 def _cpu_isa() -> tuple[str, ...]:
     path = Path("/proc/cpuinfo")
     lines = path.read_text().splitlines() if path.exists() else []
-    flags = next((line.partition(":")[2].split() for line in lines if line.lower().startswith(("flags", "features"))), [])
+    flags = next(
+        (line.partition(":")[2].split() for line in lines if line.lower().startswith(("flags", "features"))), []
+    )
     return tuple(sorted({flag for flag in flags if flag.startswith(_ISA_PREFIXES) or flag in _ISA_NAMES}))

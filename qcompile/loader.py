@@ -143,9 +143,7 @@ def _load_pipeline(artifact: Artifact, recipe: Recipe, device: torch.device) -> 
         name = manifest.denoiser
         return _load_component(recipe, name, find_class("diffusers", manifest.model.class_name), folder, dtype, device)
     classes = component_classes(folder)
-    models = {
-        name: _load_component(recipe, name, find_class(*classes[name]), folder, dtype, device) for name in own
-    }
+    models = {name: _load_component(recipe, name, find_class(*classes[name]), folder, dtype, device) for name in own}
     try:
         pipeline = diffusers.DiffusionPipeline.from_pretrained(
             str(folder), dtype=dtype, local_files_only=True, use_safetensors=True, **models

@@ -112,13 +112,17 @@ def make_plan(recipe: Recipe, subject: Subject, device: torch.device) -> Plan:
         for name, model in subject.components.items()
     )
     return Plan(
-        recipe, device.type, subject.denoiser, tuple(subject.shapes), tuple(changes), components, _obstacles(recipe, device)
+        recipe,
+        device.type,
+        subject.denoiser,
+        tuple(subject.shapes),
+        tuple(changes),
+        components,
+        _obstacles(recipe, device),
     )
 
 
-def walk(
-    recipe: Recipe, subject: Subject, device_type: str
-) -> Iterator[tuple[Step, nn.Module, tuple[Change, ...]]]:
+def walk(recipe: Recipe, subject: Subject, device_type: str) -> Iterator[tuple[Step, nn.Module, tuple[Change, ...]]]:
     """Give each step with its component and its changes, in order.
 
     The caller carries the step out before it takes the next, so that later selectors see the rewritten modules. `plan` and
@@ -135,7 +139,8 @@ def walk(
             is_denoiser=step.component == subject.denoiser,
             device_type=device_type,
             compiled=any(
-                later.phase is Phase.COMPILE and later.component == step.component for later in recipe.steps[index + 1 :]
+                later.phase is Phase.COMPILE and later.component == step.component
+                for later in recipe.steps[index + 1 :]
             ),
             earlier=done.get(step.component, ()),
             rows=lambda name=step.component: subject.rows(name),  # type: ignore[misc]
@@ -161,7 +166,9 @@ def resolve_device(name: str | None) -> torch.device:
         raise PlanError(f"--device {name}: qcompile runs on cpu and cuda.")
     count = torch.cuda.device_count() if device.type == "cuda" else 1
     if device.type == "cuda" and (device.index or 0) >= count:
-        raise MachineError(f"--device {name}: this machine has {count} CUDA devices. Use --device cpu, or run where there is one.")
+        raise MachineError(
+            f"--device {name}: this machine has {count} CUDA devices. Use --device cpu, or run where there is one."
+        )
     return torch.device("cuda", device.index or 0) if device.type == "cuda" else device
 
 

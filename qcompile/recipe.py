@@ -52,7 +52,9 @@ class Bounds(pydantic.BaseModel):
     model_config = _FROZEN
 
     max_relative_error: float | None = pydantic.Field(
-        None, gt=0, description="of the denoiser's output on captured inputs, quantized and compiled against the original"
+        None,
+        gt=0,
+        description="of the denoiser's output on captured inputs, quantized and compiled against the original",
     )
     max_compiled_error: float = pydantic.Field(
         0.02, gt=0, description="of compiled against eager output of the same weights, for layers and component"
@@ -113,7 +115,9 @@ def read(path: str | Path, overrides: Iterable[str] = (), model: str | None = No
     path = Path(path)
     recipe = from_document(_override(read_document(path), overrides, model))
     if recipe.name != path.stem:
-        raise RecipeError(f"{path}: name is {recipe.name!r}, but the file is called {path.name}; name the one after the other.")
+        raise RecipeError(
+            f"{path}: name is {recipe.name!r}, but the file is called {path.name}; name the one after the other."
+        )
     return recipe
 
 
@@ -154,7 +158,12 @@ def schema() -> dict[str, Any]:
         definitions[step.__name__] = own
         reference = {"$ref": f"#/$defs/{step.__name__}"}
         entries.append(
-            {"type": "object", "properties": {step.kind: reference}, "required": [step.kind], "additionalProperties": False}
+            {
+                "type": "object",
+                "properties": {step.kind: reference},
+                "required": [step.kind],
+                "additionalProperties": False,
+            }
         )
     result["properties"]["steps"] = {
         "description": "what is done to the model, in this order; each entry is one step under its name",
@@ -194,9 +203,7 @@ _WHY_ORDER = {
 }
 
 
-def _validate(
-    model: type[Model], data: Any, document: Document, place: Place, also: tuple[str, ...] = ()
-) -> Model:
+def _validate(model: type[Model], data: Any, document: Document, place: Place, also: tuple[str, ...] = ()) -> Model:
     try:
         # Through JSON, since strict validation of Python data would refuse lists where tuples are declared.
         return model.model_validate_json(json.dumps(data), strict=True)
@@ -216,7 +223,11 @@ def _explain(
         return f"{document.where(at[:-1])}: the key {at[-1]!r} is missing."
     message = error["msg"].removeprefix("Value error, ")
     got = error["input"]
-    shown = "" if error["type"] == "value_error" else f", not {json.dumps(got) if not isinstance(got, dict) else 'a mapping'}"
+    shown = (
+        ""
+        if error["type"] == "value_error"
+        else f", not {json.dumps(got) if not isinstance(got, dict) else 'a mapping'}"
+    )
     return f"{document.where(at)}: {message[0].lower() + message[1:]}{shown}."
 
 

@@ -14,7 +14,15 @@ from qcompile.aot.compare import relative_error
 from qcompile.aot.dispatch import install
 from qcompile.aot.runtime import LoadedPackage
 from qcompile.aot.toolchain import check_toolchain
-from qcompile.artifact.manifest import RECIPE, ComponentRecord, Manifest, ModelRecord, RecipeRecord, ShapeRecord, Verification
+from qcompile.artifact.manifest import (
+    RECIPE,
+    ComponentRecord,
+    Manifest,
+    ModelRecord,
+    RecipeRecord,
+    ShapeRecord,
+    Verification,
+)
 from qcompile.artifact.read import Artifact, read_artifact
 from qcompile.artifact.staging import check_target, staged
 from qcompile.artifact.tensors import write_tensors
@@ -82,7 +90,9 @@ def apply(
     progress = progress or Silent()
     target = Path(out)
     check_target(target, overwrite)
-    where = _device_of(pipeline, model) if device is None and (pipeline or model) is not None else resolve_device(device)
+    where = (
+        _device_of(pipeline, model) if device is None and (pipeline or model) is not None else resolve_device(device)
+    )
     with stage(progress, "plan"):
         plan = make_plan(recipe, meta_subject(recipe, pipeline, model, example_inputs), where)
     if plan.obstacles:

@@ -49,7 +49,9 @@ def check_folder(folder: Path) -> None:
         ModelError: saying what is missing.
     """
     if not folder.is_dir():
-        raise ModelError(f"{folder} is a file; a folder in diffusers format is needed (one that save_pretrained wrote).")
+        raise ModelError(
+            f"{folder} is a file; a folder in diffusers format is needed (one that save_pretrained wrote)."
+        )
     if not (folder / "model_index.json").is_file():
         found = ", ".join(sorted(entry.name for entry in folder.iterdir())[:6]) or "nothing"
         raise ModelError(
@@ -58,7 +60,9 @@ def check_folder(folder: Path) -> None:
         )
     missing = [name for name in component_classes(folder) if not (folder / name).is_dir()]
     if missing:
-        raise ModelError(f"{folder} is incomplete: model_index.json names {', '.join(missing)}, and there is no such folder.")
+        raise ModelError(
+            f"{folder} is incomplete: model_index.json names {', '.join(missing)}, and there is no such folder."
+        )
 
 
 def model_index(folder: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from qcompile.aot.callspec import Arguments, Signature, leaves
+from qcompile.aot.callspec import Arguments, Signature
 from qcompile.aot.capture import capture_first_call, count_rows
 from qcompile.errors import PlanError, nearest
 from qcompile.modules import linears
@@ -48,7 +48,9 @@ class Subject:
             PlanError: the model has none of that name.
         """
         if name not in self.components:
-            raise PlanError(f"{place}.component: the model has no component {name!r}; {nearest(name, self.components)}.")
+            raise PlanError(
+                f"{place}.component: the model has no component {name!r}; {nearest(name, self.components)}."
+            )
         return self.components[name]
 
     def arguments(self, label: str, generator: bool = True) -> dict[str, Any]:
@@ -79,7 +81,9 @@ class Subject:
             return self._rows.get(component, {})
         model = self.components[component]
         counts = [count_rows(dict(linears(model)), lambda call=call: model(**call)) for call in calls.values()]  # type: ignore[misc]
-        return {name: tuple(count[name] for count in counts) for name in counts[0] if all(name in count for count in counts)}
+        return {
+            name: tuple(count[name] for count in counts) for name in counts[0] if all(name in count for count in counts)
+        }
 
     def twin(self) -> "Subject":
         """The same on meta, built from the configurations of the models."""
@@ -95,7 +99,8 @@ class Subject:
         if self.pipeline is None:
             signature = Signature(model)
             self._calls = {
-                label: signature.name((), example) for label, example in zip(self.shapes, self.example_inputs, strict=True)
+                label: signature.name((), example)
+                for label, example in zip(self.shapes, self.example_inputs, strict=True)
             }
             return
         others = {name: part for name, part in self.components.items() if name != self.denoiser}
@@ -108,7 +113,11 @@ class Subject:
                     call = self.arguments(label, generator=not self.on_meta)
                     found.append(capture_first_call(model, lambda: self.pipeline(**call), self.denoiser))
 
-                layers = {f"{name}:{layer}": module for name, part in others.items() for layer, module in linears(part).items()}
+                layers = {
+                    f"{name}:{layer}": module
+                    for name, part in others.items()
+                    for layer, module in linears(part).items()
+                }
                 counts.append(count_rows(dict(layers), run))
                 self._calls[label] = _to_meta(found[0]) if self.on_meta else found[0]
         for key in counts[0]:
@@ -142,7 +151,9 @@ def subject_of_model(recipe: Recipe, model: nn.Module, example_inputs: Sequence[
     if len(names) != 1:
         raise PlanError(f"a bare model is one component, but the recipe's steps name {', '.join(names)}.")
     if not example_inputs:
-        raise PlanError("example_inputs: give one or more mappings of keyword arguments; shapes and rows come from them.")
+        raise PlanError(
+            "example_inputs: give one or more mappings of keyword arguments; shapes and rows come from them."
+        )
     shapes = {f"inputs{index}": Shape.model_validate({}) for index in range(len(example_inputs))}
     return Subject({names[0]: model}, names[0], None, {}, shapes, example_inputs)
 

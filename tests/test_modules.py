@@ -1,7 +1,7 @@
 import torch
+from aot.tiny import make_model
 from torch import nn
 
-from aot.tiny import make_model
 from qcompile.modules import (
     convolutions,
     inner_tensors,
@@ -24,12 +24,21 @@ def test_blocks_are_what_diffusers_names_or_lists_of_one_class() -> None:
 
 def test_single_children_and_blocks_inside_blocks_are_not_listed() -> None:
     inner = nn.ModuleList([nn.ReLU(), nn.ReLU()])
-    outer = nn.ModuleDict({"list": nn.ModuleList([nn.Sequential(inner), nn.Sequential(inner)]), "one": nn.ModuleList([nn.ReLU()])})
+    outer = nn.ModuleDict(
+        {"list": nn.ModuleList([nn.Sequential(inner), nn.Sequential(inner)]), "one": nn.ModuleList([nn.ReLU()])}
+    )
     assert list(repeated_blocks(outer)) == ["list.0", "list.1"]
 
 
 def test_sensitive_names() -> None:
-    for name in ("norm1.linear", "time_text_embed.linear_1", "img_mod.1", "adaLN_modulation.1", "x_embedder", "blocks.0.norm"):
+    for name in (
+        "norm1.linear",
+        "time_text_embed.linear_1",
+        "img_mod.1",
+        "adaLN_modulation.1",
+        "x_embedder",
+        "blocks.0.norm",
+    ):
         assert is_sensitive(name), name
     for name in ("attn.to_q", "ff.net.0.proj", "proj_out", "proj_mlp", "model.layer"):
         assert not is_sensitive(name), name

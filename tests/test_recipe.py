@@ -4,10 +4,10 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
+from conftest import DEMO, demo_data
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import DEMO, demo_data
 from qcompile import recipe as recipes
 from qcompile.errors import RecipeError
 
@@ -79,7 +79,9 @@ def test_required_keys(key: str) -> None:
 
 def test_steps_out_of_phase_say_why() -> None:
     steps = demo_data()["steps"]
-    with pytest.raises(RecipeError, match=r"steps.1: fuse_qkv \(REWRITE\) comes after quantize \(QUANTIZE\).*lose precision"):
+    with pytest.raises(
+        RecipeError, match=r"steps.1: fuse_qkv \(REWRITE\) comes after quantize \(QUANTIZE\).*lose precision"
+    ):
         parse(steps=[steps[2], steps[0]])
     with pytest.raises(RecipeError, match="quantize .* comes after compile"):
         parse(steps=[steps[3], steps[2]])

@@ -94,7 +94,9 @@ def test_predicates(where: Where, expected: set[str]) -> None:
 
 @pytest.mark.parametrize("key", ["include", "exclude"])
 def test_a_glob_that_matches_nothing_names_its_place_and_what_there_is(key: str) -> None:
-    with pytest.raises(PlanError, match=rf"steps\.0\.quantize\.layers\.{key}: 'block\.\*\*' matches no linear.*blocks\.0"):
+    with pytest.raises(
+        PlanError, match=rf"steps\.0\.quantize\.layers\.{key}: 'block\.\*\*' matches no linear.*blocks\.0"
+    ):
         chosen(Layers(**{key: ("block.**",)}))
 
 

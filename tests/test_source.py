@@ -29,7 +29,9 @@ def test_models_that_are_nowhere(model: str, message: str) -> None:
 
 def test_folders_that_hold_no_pipeline(tmp_path: Path) -> None:
     (tmp_path / "weights.bin").write_bytes(b"")
-    with pytest.raises(ModelError, match=r"not in diffusers format: it has no model_index.json \(it holds weights.bin\)"):
+    with pytest.raises(
+        ModelError, match=r"not in diffusers format: it has no model_index.json \(it holds weights.bin\)"
+    ):
         find_folder(str(tmp_path))
     with pytest.raises(ModelError, match="is a file"):
         find_folder(str(tmp_path / "weights.bin"))
@@ -40,7 +42,9 @@ def test_folders_that_hold_no_pipeline(tmp_path: Path) -> None:
     index.write_text("[]")
     with pytest.raises(ModelError, match="names no pipeline class"):
         find_folder(str(tmp_path))
-    index.write_text(json.dumps({"_class_name": "FluxPipeline", "vae": ["diffusers", "AutoencoderKL"], "x": [None, None]}))
+    index.write_text(
+        json.dumps({"_class_name": "FluxPipeline", "vae": ["diffusers", "AutoencoderKL"], "x": [None, None]})
+    )
     with pytest.raises(ModelError, match="model_index.json names vae, and there is no such folder"):
         find_folder(str(tmp_path))
 

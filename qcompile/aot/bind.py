@@ -45,7 +45,9 @@ class Binding:
                 child = owner._modules.get(key)
                 links[id(owner), key] = (owner._modules, key, child, ".".join(path[: depth + 1]))
                 if child is None:
-                    raise CallError(f"{self._block} has no layer {'.'.join(path[: depth + 1])}, which its package needs")
+                    raise CallError(
+                        f"{self._block} has no layer {'.'.join(path[: depth + 1])}, which its package needs"
+                    )
                 owner = child
             store = owner._parameters if leaf in owner._parameters else owner._buffers
             if store.get(leaf) is None:

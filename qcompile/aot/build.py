@@ -134,9 +134,7 @@ def _build(
         build_seconds=round(time.perf_counter() - started, 3),
     )
     loaded = LoadedPackage(root / file, package)
-    return replace(
-        package, relative_errors={name: _error(targets[name], captured[name], loaded) for name in captured}
-    )
+    return replace(package, relative_errors={name: _error(targets[name], captured[name], loaded) for name in captured})
 
 
 def _compile(program: torch.export.ExportedProgram, path: Path, block: str) -> None:

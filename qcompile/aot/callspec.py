@@ -20,7 +20,9 @@ Arguments = Mapping[str, Any]
 PLAIN = (bool, int, float, str, torch.dtype, torch.device)
 """Types besides tensors that an argument may hold; they are part of the spec by value."""
 
-_DTYPE_NAMES = {value: str(value).removeprefix("torch.") for value in vars(torch).values() if type(value) is torch.dtype}
+_DTYPE_NAMES = {
+    value: str(value).removeprefix("torch.") for value in vars(torch).values() if type(value) is torch.dtype
+}
 
 
 def dtype_name(dtype: torch.dtype) -> str:
@@ -38,7 +40,9 @@ def spec_of(arguments: Arguments) -> CallSpec:
     tensors = {path: leaf for path, leaf in found.items() if isinstance(leaf, torch.Tensor)}
     kinds = sorted({tensor.device.type for tensor in tensors.values()})
     if len(kinds) != 1:
-        raise CallError(f"a compiled call has its tensors on one device type; this one has {' and '.join(kinds) or 'none'}")
+        raise CallError(
+            f"a compiled call has its tensors on one device type; this one has {' and '.join(kinds) or 'none'}"
+        )
     specs = tuple(
         TensorSpec(path, dtype_name(tensor.dtype), tuple(tensor.shape), tuple(tensor.stride()))
         for path, tensor in tensors.items()

@@ -36,7 +36,9 @@ class CompiledForward:
             return binding.run(found)
         if self._eager_allowed:
             return type(self._module).forward(self._module, *args, **kwargs)
-        raise CallError(f"{self._name}: no package fits this call: {'; '.join(_closest(self._specs, spec_of(arguments)))}")
+        raise CallError(
+            f"{self._name}: no package fits this call: {'; '.join(_closest(self._specs, spec_of(arguments)))}"
+        )
 
 
 class ShapeGuard:

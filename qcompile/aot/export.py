@@ -107,9 +107,7 @@ def _placeholders(
         constants.append(None)
         value = value.detach()
         values.append(value)
-        inputs.append(
-            LiftedInput(name, part, dtype_name(value.dtype), tuple(value.shape), tuple(value.stride()))
-        )
+        inputs.append(LiftedInput(name, part, dtype_name(value.dtype), tuple(value.shape), tuple(value.stride())))
     return tuple(inputs), values, constants
 
 

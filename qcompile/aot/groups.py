@@ -53,7 +53,7 @@ def _describe(value: Any) -> str:
         return ",".join(f"{key}={_describe(inner)}" for key, inner in value.items())
     if isinstance(value, functools.partial):
         return f"{_describe(value.func)}({_describe(value.args)},{_describe(value.keywords)})"
-    if isinstance(value, type) or callable(value) and hasattr(value, "__qualname__"):
+    if isinstance(value, type) or (callable(value) and hasattr(value, "__qualname__")):
         return f"{value.__module__}.{value.__qualname__}"
     # An attention processor and the like: its class, and one level of its plain attributes.
     plain = {key: inner for key, inner in sorted(getattr(value, "__dict__", {}).items()) if isinstance(inner, PLAIN)}

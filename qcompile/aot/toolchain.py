@@ -44,10 +44,14 @@ def check_toolchain() -> None:
     with tempfile.TemporaryDirectory() as folder:
         source, library = Path(folder, "probe.cpp"), Path(folder, "probe.so")
         source.write_text(_SOURCE)
-        result = subprocess.run([path, "-shared", "-fPIC", "-o", library, source], capture_output=True, text=True, check=False)
+        result = subprocess.run(
+            [path, "-shared", "-fPIC", "-o", library, source], capture_output=True, text=True, check=False
+        )
         if result.returncode != 0:
             last = result.stderr.strip().splitlines()[-1:] or ["no message"]
-            raise MachineError(f"the C++ compiler {path} can't build a shared library: {last[0]}. Install g++, or name another in CXX.")
+            raise MachineError(
+                f"the C++ compiler {path} can't build a shared library: {last[0]}. Install g++, or name another in CXX."
+            )
         content = library.read_bytes()
     if b"libstdc++.so" not in content and b"libc++.so" not in content:
         raise MachineError(

@@ -36,7 +36,9 @@ class Compile(Step):
                 f"{place}.component: {target.component!r} is not called at every step; only the denoiser can be compiled so far."
             )
         if any(change.kind == self.kind for change in target.earlier):
-            raise PlanError(f"{place}: {target.component} is compiled by an earlier step already. Keep one compile step.")
+            raise PlanError(
+                f"{place}: {target.component} is compiled by an earlier step already. Keep one compile step."
+            )
         modules = targets_of(target.module, self.scope)
         if not modules:
             raise PlanError(

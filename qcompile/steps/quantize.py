@@ -27,7 +27,9 @@ class Quantize(Step):
     kind: ClassVar[str] = "quantize"
     phase: ClassVar[Phase] = Phase.QUANTIZE
 
-    scheme: str = pydantic.Field(description="name of a quantization scheme", json_schema_extra={"enum": sorted(SCHEMES)})
+    scheme: str = pydantic.Field(
+        description="name of a quantization scheme", json_schema_extra={"enum": sorted(SCHEMES)}
+    )
     layers: Layers | None = pydantic.Field(None, description="which linears; left out: the blocks' attention and MLP")
 
     @pydantic.field_validator("scheme")
@@ -85,9 +87,7 @@ class Quantize(Step):
         reason = f"quantized by steps.{before.step}"
         return replace(before, step=target.index, action=None, reason=reason, bytes_before=before.bytes_after)
 
-    def _change(
-        self, target: Target, name: str, layer: nn.Linear, rows: tuple[int, ...], reason: str | None
-    ) -> Change:
+    def _change(self, target: Target, name: str, layer: nn.Linear, rows: tuple[int, ...], reason: str | None) -> Change:
         from qcompile.modules import tensor_bytes
 
         before = tensor_bytes(layer.weight)
@@ -157,7 +157,9 @@ def _census(scheme: Scheme, module: nn.Module, chosen: set[str], already: dict[s
             added.append(name)
     if skipped or added:
         left = f"{len(skipped)} planned layers were not quantized: {', '.join(skipped[:5])}. " if skipped else ""
-        more = f"{len(added)} layers were quantized that the plan leaves alone: {', '.join(added[:5])}. " if added else ""
+        more = (
+            f"{len(added)} layers were quantized that the plan leaves alone: {', '.join(added[:5])}. " if added else ""
+        )
         raise StepError(
             f"{scheme.backend} did not do what the plan says for {scheme.name}. {left}{more}"
             "Exclude these layers in the recipe; nothing was written."

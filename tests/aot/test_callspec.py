@@ -16,7 +16,9 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=2) | st.tuples(inner, inner) | st.dictionaries(st.text("ab", min_size=1), inner, max_size=2),
     max_leaves=5,
 )  # fmt: skip
-CALLS = st.dictionaries(st.sampled_from(["hidden", "context", "scale"]), VALUES).map(lambda call: call | {"x": torch.zeros(2, 3)})
+CALLS = st.dictionaries(st.sampled_from(["hidden", "context", "scale"]), VALUES).map(
+    lambda call: call | {"x": torch.zeros(2, 3)}
+)
 
 
 @given(CALLS)
@@ -66,7 +68,7 @@ def test_what_can_not_be_compared_is_refused() -> None:
 
 
 class Layer(nn.Module):
-    def forward(self, hidden, context=None, *, scale=1.0, **more):  # noqa: ANN001, ANN003, ANN201
+    def forward(self, hidden, context=None, *, scale=1.0, **more):
         return hidden
 
 

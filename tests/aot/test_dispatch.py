@@ -54,9 +54,7 @@ def test_one_package_a_call_shared_by_all_layers(built: tuple[Path, list[Package
 
 
 @pytest.mark.parametrize("label", list(CALLS))
-def test_compiled_equals_eager_for_other_weights_too(
-    loaded: list[LoadedPackage], label: str, seed: int = 3
-) -> None:
+def test_compiled_equals_eager_for_other_weights_too(loaded: list[LoadedPackage], label: str, seed: int = 3) -> None:
     eager, compiled = make_model(seed), make_model(seed)
     install("model", compiled, loaded, {name: spec_of(call) for name, call in CALLS.items()})
     with torch.no_grad():
@@ -64,7 +62,9 @@ def test_compiled_equals_eager_for_other_weights_too(
 
 
 def test_a_shape_without_a_package_lists_those_there_are(model: nn.Module) -> None:
-    with pytest.raises(CallError, match=r"hidden is \[1, 33, 8\] float32 \(built for \[1, (24|40), 8\].*Shapes with packages: a, b"):
+    with pytest.raises(
+        CallError, match=r"hidden is \[1, 33, 8\] float32 \(built for \[1, (24|40), 8\].*Shapes with packages: a, b"
+    ):
         model(**make_call(33))
     with pytest.raises(CallError, match="hidden is .* bfloat16"):
         model(**{name: tensor.bfloat16() for name, tensor in CALLS["a"].items()})
@@ -122,7 +122,9 @@ def test_the_generated_code_checks_its_inputs_as_a_second_net(loaded: list[Loade
 @pytest.mark.parametrize("error", [0.5, float("nan")])
 def test_packages_that_compute_something_else_are_not_kept(built: tuple[Path, list[Package]], error: float) -> None:
     package = dataclasses.replace(built[1][0], relative_errors={"blocks.0": 0.0, "blocks.2": error})
-    with pytest.raises(VerifyError, match=r"compiled Block differs .* in blocks.2 for a, at most 0.02 is allowed \(verify"):
+    with pytest.raises(
+        VerifyError, match=r"compiled Block differs .* in blocks.2 for a, at most 0.02 is allowed \(verify"
+    ):
         check_errors(package, 0.02)
     check_errors(built[1][0], 0.02)
 

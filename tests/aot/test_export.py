@@ -2,9 +2,9 @@ import copy
 
 import pytest
 import torch
-from aot.tiny import Block, make_call, make_model
 from torch import nn
 
+from aot.tiny import Block, make_call, make_model
 from qcompile.aot.bind import Binding
 from qcompile.aot.callspec import leaves, spec_of
 from qcompile.aot.capture import capture_calls
@@ -75,7 +75,9 @@ def test_exporting_leaves_the_module_as_it_was() -> None:
     arguments = {"hidden": torch.randn(1, 24, 32), "context": torch.randn(1, 5, 8)}
     lift(block, arguments)
     assert list(block.state_dict()) == list(before)
-    assert type(block.first.weight) is type(before["first.weight"]) or type(block.first.weight.data) is type(before["first.weight"])
+    assert type(block.first.weight) is type(before["first.weight"]) or type(block.first.weight.data) is type(
+        before["first.weight"]
+    )
     block.to("cpu")  # "Couldn't swap" would be raised here by a module that was exported itself
 
 

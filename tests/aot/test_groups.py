@@ -1,9 +1,9 @@
 import functools
 
 import torch
-from aot.tiny import Block, Model, make_model
 from torch import nn
 
+from aot.tiny import Block, Model, make_model
 from qcompile.aot.groups import fingerprint, group_alike
 from qcompile.modules import repeated_blocks
 

@@ -1,10 +1,10 @@
 import copy
 
 import torch
-from steps.test_steps import target
 from torch import nn
 
 from qcompile.steps.channels_last import ChannelsLast
+from steps.test_steps import target
 
 
 def test_values_stay_and_only_the_layout_of_convolutions_changes() -> None:

@@ -3,11 +3,11 @@ import copy
 import pytest
 import torch
 from diffusers import FluxTransformer2DModel, UNet2DConditionModel
-from steps.test_steps import target
 
 from qcompile.errors import PlanError
 from qcompile.modules import linears, stored_bytes
 from qcompile.steps.fuse_qkv import FuseQkv
+from steps.test_steps import target
 
 
 def flux() -> FluxTransformer2DModel:

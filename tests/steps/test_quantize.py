@@ -3,7 +3,6 @@ from pathlib import Path
 import pytest
 import torch
 from aot.tiny import make_model
-from steps.test_steps import target
 from torch import nn
 
 from qcompile.errors import PlanError, StepError
@@ -13,9 +12,16 @@ from qcompile.schemes import SCHEMES
 from qcompile.selectors import Layers, Where
 from qcompile.steps import Workshop
 from qcompile.steps.quantize import Quantize
+from steps.test_steps import target
 
 WORKSHOP = Workshop({}, Path(), Silent(), 0.02)
-ROWS = {"embed": (24,), "blocks.0.first": (24,), "blocks.0.second": (24,), "blocks.1.first": (24,), "blocks.1.second": (1,)}
+ROWS = {
+    "embed": (24,),
+    "blocks.0.first": (24,),
+    "blocks.0.second": (24,),
+    "blocks.1.first": (24,),
+    "blocks.1.second": (1,),
+}
 
 
 def quantize(scheme: str = "int8_weight_only", **layers: object) -> Quantize:
@@ -54,11 +60,16 @@ def test_no_blocks_no_default() -> None:
 def test_a_layer_that_can_not_take_the_scheme_is_an_error_where_it_was_named() -> None:
     model = make_model()
     step = quantize("int8_dynamic", include=("blocks.**",))
-    with pytest.raises(PlanError, match=r"blocks.1.second sees 1 rows and has 32 to 32 features.*17 rows or more.*min_rows"):
+    with pytest.raises(
+        PlanError, match=r"blocks.1.second sees 1 rows and has 32 to 32 features.*17 rows or more.*min_rows"
+    ):
         step.changes(target(model, device="cuda", compiled=True, rows=ROWS))
     step.changes(target(model, device="cpu", compiled=True, rows=ROWS))
     step.changes(target(model, device="cuda", compiled=False, rows=ROWS))
-    reasons = {c.module: c.reason for c in quantize("int8_dynamic").changes(target(model, device="cuda", compiled=True, rows=ROWS))}
+    reasons = {
+        c.module: c.reason
+        for c in quantize("int8_dynamic").changes(target(model, device="cuda", compiled=True, rows=ROWS))
+    }
     assert "17 rows" in reasons["blocks.1.second"]
     assert reasons["blocks.0.first"] is None
 
@@ -87,7 +98,9 @@ def test_the_census_stops_a_backend_that_skips_a_layer() -> None:
     # torchao leaves weights on other granularities alone without a word; a layer that is no longer a linear stands for it.
     del model.blocks[1].first
     model.blocks[1].first = Stubborn(32, 32)
-    with pytest.raises(StepError, match=r"1 planned layers were not quantized: blocks.1.first \(still Parameter of torch.float32\)"):
+    with pytest.raises(
+        StepError, match=r"1 planned layers were not quantized: blocks.1.first \(still Parameter of torch.float32\)"
+    ):
         quantize().apply(model, changes, WORKSHOP)
 
 

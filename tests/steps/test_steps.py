@@ -19,7 +19,9 @@ def test_every_option_is_described(step: type[Step]) -> None:
         assert field.description, f"{step.kind}.{name}"
 
 
-def target(module, earlier=(), component: str = "model", device: str = "cpu", compiled: bool = False, rows=None) -> Target:  # noqa: ANN001
+def target(
+    module, earlier=(), component: str = "model", device: str = "cpu", compiled: bool = False, rows=None
+) -> Target:
     """A component as a step sees it."""
     return Target(
         index=1,
