@@ -1,4 +1,4 @@
-"""What a recipe does to one module, or why it leaves it alone. The plan, the runner and the manifest all speak in these."""
+"""What a recipe does to one module, or why it leaves it alone. Plan, runner and manifest all speak in these."""
 
 from dataclasses import dataclass
 

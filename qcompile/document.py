@@ -46,8 +46,8 @@ def read_document(path: Path) -> Document:
         size = path.stat().st_size
         if size > MAX_BYTES:
             raise RecipeError(
-                f"{path}: {size / 1e6:.1f} MB is no recipe; recipes are text files of at most {MAX_BYTES / 1e6:.1f} MB. "
-                "Name the .yaml file of a recipe."
+                f"{path}: {size / 1e6:.1f} MB is no recipe; recipes are text files of at most {MAX_BYTES / 1e6:.1f} "
+                "MB. Name the .yaml file of a recipe."
             )
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -73,7 +73,7 @@ def parse_document(text: str, source: str) -> Document:
     except RecursionError as error:
         raise RecipeError(f"{source}: nested too deeply for a recipe (at most {MAX_DEPTH} levels).") from error
     if not isinstance(node, yaml.MappingNode):
-        kind = "empty" if node is None else {"sequence": "a list", "scalar": "a single value"}[node.id]
+        kind = "empty" if node is None else "a list" if isinstance(node, yaml.SequenceNode) else "a single value"
         raise RecipeError(
             f"{source}: a recipe is a YAML mapping with the keys name, version, model and steps; this is {kind}."
         )
@@ -123,8 +123,8 @@ class _Reader:
                 )
             if key in data:
                 raise RecipeError(
-                    f"{self.source}:{key_node.start_mark.line + 1}: {'.'.join(map(str, (*place, key)))}: the key {key!r} is "
-                    f"there twice, first on line {self.lines[(*place, key)]}. Keep one of them."
+                    f"{self.source}:{key_node.start_mark.line + 1}: {'.'.join(map(str, (*place, key)))}: the key "
+                    f"{key!r} is there twice, first on line {self.lines[(*place, key)]}. Keep one of them."
                 )
             data[key] = self.value(value_node, (*place, key))
             self.lines[(*place, key)] = key_node.start_mark.line + 1

@@ -105,15 +105,15 @@ def open_artifact(path: str | Path, compiled: bool = True, trust_compiled: bool 
         snapshot = snapshot_download(str(path), ignore_patterns=[".gitattributes", "README.md"])
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise ModelError(
-            f"{path} is no local folder, and the Hub can't be reached or has no such artifact ({type(error).__name__}). "
-            "Name the folder of an artifact."
+            f"{path} is no local folder, and the Hub can't be reached or has no such artifact "
+            f"({type(error).__name__}). Name the folder of an artifact."
         ) from error
     artifact = read_artifact(snapshot, allow_links=True)
     if artifact.manifest.packages and compiled and not trust_compiled:
         raise EnvironmentMismatch(
             ("trust_compiled",),
-            f"{path} holds compiled packages, native code that runs with your rights. Pass trust_compiled=True if you trust its "
-            "author, or compiled=False to use the weights alone.",
+            f"{path} holds compiled packages, native code that runs with your rights. Pass trust_compiled=True if you "
+            "trust its author, or compiled=False to use the weights alone.",
         )
     return artifact
 
@@ -130,7 +130,8 @@ def _decide(manifest: Manifest, device: torch.device, on_mismatch: OnMismatch) -
     listed = "; ".join(f"{item.field}: built for {item.recorded}, here {item.here}" for item in found)
     raise EnvironmentMismatch(
         tuple(item.field for item in found),
-        f"the packages of this artifact don't fit this machine: {listed}. Its weights do. Apply the recipe here, or load with "
+        f"the packages of this artifact don't fit this machine: {listed}. Its weights do. Apply the recipe here, or "
+        f"load with "
         'on_mismatch="recompile" (compiles at every load) or on_mismatch="eager".',
     )
 
@@ -194,7 +195,8 @@ def _recompile(
     if manifest.model.kind == "model":
         raise EnvironmentMismatch(
             ("environment",),
-            "a bare model has no pipeline to capture inputs from, so it can't be recompiled at load. Apply the recipe here, "
+            "a bare model has no pipeline to capture inputs from, so it can't be recompiled at load. Apply the recipe "
+            "here, "
             'or load with on_mismatch="eager".',
         )
     calls: Mapping[str, Any] = subject_of_pipeline(recipe, pipeline).calls()

@@ -50,7 +50,7 @@ def repeated_blocks(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def inner_tensors(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
-    """Yield the plain tensors that `tensor` is stored as: itself, or what a tensor subclass is made of, in its order."""
+    """Yield the plain tensors that `tensor` is stored as: itself, or the parts of a tensor subclass, in its order."""
     if is_traceable_wrapper_subclass(tensor):
         for name in tensor.__tensor_flatten__()[0]:  # type: ignore[attr-defined]
             yield from inner_tensors(getattr(tensor, name))

@@ -1,7 +1,7 @@
 """Keeping other libraries' messages from people they are of no use to.
 
-torchao reports GPU extensions that a CPU build can't load; torch, diffusers and transformers warn about each other's deprecations
-and draw progress bars of their own. None of it is about what the user did. Errors always pass.
+torchao reports GPU extensions that a CPU build can't load; torch, diffusers and transformers warn about each other's
+deprecations and draw progress bars of their own. None of it is about what the user did. Errors always pass.
 """
 
 import logging

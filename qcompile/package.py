@@ -1,4 +1,4 @@
-"""What is known of one compiled package, as plain data: the compiler writes it, the manifest keeps it, dispatch reads it."""
+"""What is known of one compiled package, as plain data: written by the compiler, kept by the manifest."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -33,7 +33,7 @@ class CallSpec:
     """(path, repr) of every argument that is no tensor."""
 
     def key(self) -> tuple[Any, ...]:
-        """Identity of the call. Strides are left out: dispatch brings a call to the layout its code was compiled for."""
+        """Identity of the call, without strides: dispatch brings a call to the layout its code was compiled for."""
         entries = [(spec.path, spec.dtype, spec.shape) for spec in self.tensors]
         return (self.device_type, tuple(sorted(entries)), tuple(sorted(self.values)))
 
@@ -55,8 +55,8 @@ class CallSpec:
 class LiftedInput:
     """One input of compiled code.
 
-    `name` is a parameter or buffer by dotted name inside the module, and `part` counts the plain tensors it is stored as;
-    for an argument of the call, `name` is its path and `part` is None.
+    `name` is a parameter or buffer by dotted name inside the module, and `part` counts the plain tensors it is stored
+    as; for an argument of the call, `name` is its path and `part` is None.
     """
 
     name: str

@@ -69,8 +69,8 @@ def meta_twin(module: nn.Module) -> nn.Module:
             twin = type(module)(module.config)
     else:
         raise ModelError(
-            f"{type(module).__name__} is neither a diffusers nor a transformers model, so that `load` could not rebuild it. "
-            "Models must come from a class with a configuration (diffusers.ModelMixin)."
+            f"{type(module).__name__} is neither a diffusers nor a transformers model, so that `load` could not "
+            "rebuild it. Models must come from a class with a configuration (diffusers.ModelMixin)."
         )
     return _finish(twin, dtype).to("meta")
 

@@ -125,8 +125,8 @@ def make_plan(recipe: Recipe, subject: Subject, device: torch.device) -> Plan:
 def walk(recipe: Recipe, subject: Subject, device_type: str) -> Iterator[tuple[Step, nn.Module, tuple[Change, ...]]]:
     """Give each step with its component and its changes, in order.
 
-    The caller carries the step out before it takes the next, so that later selectors see the rewritten modules. `plan` and
-    `apply` both go through here: that is why they agree.
+    The caller carries the step out before it takes the next, so that later selectors see the rewritten modules.
+    `plan` and `apply` both go through here: that is why they agree.
     """
     done: dict[str, tuple[Change, ...]] = {}
     for index, step in enumerate(recipe.steps):

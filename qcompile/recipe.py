@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -186,12 +187,12 @@ def _step(entry: Any, document: Document, place: Place) -> Step:
 
 
 def _check_phases(steps: tuple[Step, ...], document: Document) -> None:
-    for index, (before, step) in enumerate(zip(steps, steps[1:], strict=False), start=1):
+    for index, (before, step) in enumerate(pairwise(steps), start=1):
         if step.phase < before.phase:
             raise RecipeError(
                 f"{document.where(('steps', index))}: {step.kind} ({step.phase.name}) comes after {before.kind} "
-                f"({before.phase.name}). {_WHY_ORDER[before.phase]} The order is LORA, REWRITE, QUANTIZE, COMPILE: move "
-                f"steps.{index} up."
+                f"({before.phase.name}). {_WHY_ORDER[before.phase]} The order is LORA, REWRITE, QUANTIZE, COMPILE: "
+                f"move steps.{index} up."
             )
 
 

@@ -72,7 +72,7 @@ def apply(
     Args:
         recipe: a recipe file, or a `Recipe`.
         out: folder of the artifact; it appears only when everything is done and checked.
-        pipeline: apply to this pipeline, in place, instead of loading the recipe's model. It runs the compiled code afterwards.
+        pipeline: apply to this pipeline, in place, instead of loading the recipe's model; it runs compiled code then.
         model: apply to this bare denoiser instead.
         example_inputs: keyword arguments that `model` is called with, one mapping a shape.
         device: `cpu`, `cuda` or `cuda:N`; by default that of the live object, else a GPU where there is one.
@@ -176,13 +176,14 @@ def _compare_with_plan(plan: Plan, changes: tuple[Change, ...]) -> None:
     for mine, theirs in zip(planned, changes, strict=False):
         if mine != theirs:
             raise StepError(
-                f"steps.{theirs.step}.{theirs.kind}: {theirs.module or theirs.component} is not what the plan saw: {theirs} "
-                f"instead of {mine}. The model was changed since it was configured (an adapter, a replaced layer?); undo that."
+                f"steps.{theirs.step}.{theirs.kind}: {theirs.module or theirs.component} is not what the plan saw: "
+                f"{theirs} instead of {mine}. The model was changed since it was configured (an adapter, a replaced "
+                "layer?); undo that."
             )
     if len(planned) != len(changes):
         raise StepError(
-            f"the model has {len(changes)} modules for step {changes[0].step if changes else '?'}, the plan {len(planned)}. "
-            "It was changed since it was configured (an adapter, a replaced layer?); undo that."
+            f"the model has {len(changes)} modules for step {changes[0].step if changes else '?'}, the plan "
+            f"{len(planned)}. It was changed since it was configured (an adapter, a replaced layer?); undo that."
         )
 
 
@@ -213,9 +214,9 @@ def _check(built: Built) -> None:
         for label, error in errors.items():
             if error != error or (bound is not None and error > bound):
                 raise VerifyError(
-                    f"verify.{name}: the relative error of {built.subject.denoiser} for {label} is {error:.4g}; the recipe "
-                    f"allows {'finite values' if bound is None else f'{bound:g}'}. Nothing was put in place. Exclude "
-                    "sensitive layers, choose a finer scheme, or widen the bound."
+                    f"verify.{name}: the relative error of {built.subject.denoiser} for {label} is {error:.4g}; the "
+                    f"recipe allows {'finite values' if bound is None else f'{bound:g}'}. Nothing was put in place. "
+                    "Exclude sensitive layers, choose a finer scheme, or widen the bound."
                 )
 
 

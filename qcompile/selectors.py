@@ -102,7 +102,8 @@ def select(
         place: where the selector stands in the recipe, for messages (`steps.2.quantize.layers`).
 
     Raises:
-        PlanError: an `include` or `exclude` glob matches no candidate, or `min_rows` is asked for where no rows are known.
+        PlanError: an `include` or `exclude` glob matches no candidate, or `min_rows` is asked for where no rows are
+            known.
     """
     for key, patterns in (("include", layers.include), ("exclude", layers.exclude)):
         for pattern in patterns:

@@ -98,13 +98,13 @@ def _from_hub(model_id: str, revision: str | None, patterns: list[str]) -> Path:
         folder = Path(snapshot_download(model_id, revision=revision, allow_patterns=patterns))
     except RepositoryNotFoundError as error:
         raise ModelError(
-            f"model.id: the Hub has no model {model_id} that you may see. Check the spelling; for gated models accept the "
-            "licence on its page and log in with `hf auth login`."
+            f"model.id: the Hub has no model {model_id} that you may see. Check the spelling; for gated models accept "
+            "the licence on its page and log in with `hf auth login`."
         ) from error
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise ModelError(
-            f"model.id: {model_id} is not a local folder, and the Hub can't be reached ({type(error).__name__}). Connect to "
-            "the network, or download it elsewhere and give the folder with --model."
+            f"model.id: {model_id} is not a local folder, and the Hub can't be reached ({type(error).__name__}). "
+            "Connect to the network, or download it elsewhere and give the folder with --model."
         ) from error
     check_folder(folder)
     return folder

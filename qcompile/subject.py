@@ -1,4 +1,4 @@
-"""What a recipe is applied to: a pipeline or a bare model, on meta or for real, and what its layers see when it runs."""
+"""What a recipe is applied to: a pipeline or a bare model, on meta or for real, and what its layers see."""
 
 import inspect
 from collections.abc import Iterator, Mapping, Sequence

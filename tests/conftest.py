@@ -1,4 +1,4 @@
-"""Shared fixtures: the recipe of the demo, cut down where a test needs no compiler, and artifacts built once a session."""
+"""Shared fixtures: the recipe of the demo, cut down for tests that need no compiler; artifacts built once a session."""
 
 from collections.abc import Callable
 from pathlib import Path

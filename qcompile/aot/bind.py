@@ -1,7 +1,7 @@
-"""Which tensor of a module goes to which input of a package: read anew on every call, so that the module stays the owner.
+"""Which tensor of a module goes to which input of a package, read anew on every call: the module stays the owner.
 
-Moving the module, changing a weight or loading another state therefore works as on any module. What compiled code can't follow,
-a layer that was replaced or a weight of another dtype, raises instead of being ignored.
+Moving the module, changing a weight or loading another state therefore works as on any module. What compiled code can't
+follow, a layer that was replaced or a weight of another dtype, raises instead of being ignored.
 """
 
 from collections.abc import Mapping
@@ -50,9 +50,10 @@ class Binding:
                     )
                 owner = child
             store = owner._parameters if leaf in owner._parameters else owner._buffers
-            if store.get(leaf) is None:
+            tensor = store.get(leaf)
+            if tensor is None:
                 raise CallError(f"{self._block} has no tensor {item.name}, which its package needs")
-            self._weights.append((store, leaf, _part_path(store[leaf], item.part)))
+            self._weights.append((store, leaf, _part_path(tensor, item.part)))
         self._links = list(links.values())
         self.check_weights()
 
@@ -78,8 +79,9 @@ class Binding:
                 device = tensor.device
             elif tensor.device != device:
                 raise CallError(
-                    f"{self._block}: its weights and inputs are on {device} and {tensor.device}. Offloading that moves single "
-                    "layers does not reach into compiled blocks; move whole components (enable_model_cpu_offload)."
+                    f"{self._block}: its weights and inputs are on {device} and {tensor.device}. Offloading that moves "
+                    "single layers does not reach into compiled blocks; move whole components "
+                    "(enable_model_cpu_offload)."
                 )
             inputs.append(tensor)
         try:
@@ -105,15 +107,15 @@ class Binding:
             need = (item.dtype, tuple(item.shape), tuple(item.stride))
             if have != need:
                 raise CallError(
-                    f"{self._block}: weight {item.name} is {have[0]} {list(have[1])} with strides {list(have[2])}; its package "
-                    f"was built for {need[0]} {list(need[1])} with strides {list(need[2])}. A loaded artifact keeps the "
-                    "dtype it was built in; load with compiled=False to change it."
+                    f"{self._block}: weight {item.name} is {have[0]} {list(have[1])} with strides {list(have[2])}; its "
+                    f"package was built for {need[0]} {list(need[1])} with strides {list(need[2])}. A loaded artifact "
+                    "keeps the dtype it was built in; load with compiled=False to change it."
                 )
 
     def _replaced(self, name: str, now: object) -> str:
         return (
-            f"{self._block}: layer {name} was replaced by {type(now).__name__} after the artifact was loaded; compiled code "
-            "would go on as if it had not been. For adapters (LoRA) and other surgery load with compiled=False."
+            f"{self._block}: layer {name} was replaced by {type(now).__name__} after the artifact was loaded; compiled "
+            "code would go on as if it had not been. For adapters (LoRA) and other surgery load with compiled=False."
         )
 
 

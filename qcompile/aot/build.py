@@ -24,14 +24,14 @@ from qcompile.progress import Progress, stage
 INDUCTOR: dict[str, object] = {"emulate_precision_casts": True}
 """Compiler options other than inductor's defaults; recorded with every package.
 
-Fused kernels keep intermediate values in float32 where eager rounds them to bfloat16. That alone changes pictures (pytorch#179520);
-in FLUX, guidance 3.0 becomes 3008 instead of 3000 when it is embedded, and the model was trained with the rounding. Emulating the
-casts costs about 1 % of a step and makes most blocks bit-equal to eager.
+Fused kernels keep intermediate values in float32 where eager rounds them to bfloat16. That alone changes pictures
+(pytorch#179520); in FLUX, guidance 3.0 becomes 3008 instead of 3000 when it is embedded, and the model was trained
+with the rounding. Emulating the casts costs about 1 % of a step and makes most blocks bit-equal to eager.
 """
 
 
 def targets_of(module: nn.Module, scope: str) -> dict[str, nn.Module]:
-    """The modules that are compiled, by dotted name: the repeated blocks, or for `full` the component under the empty name."""
+    """The modules that are compiled, by dotted name: the repeated blocks, or for `full` the component as `""`."""
     return {"": module} if scope == "full" else repeated_blocks(module)
 
 
@@ -168,8 +168,9 @@ def check_errors(package: Package, bound: float) -> None:
     for layer, error in package.relative_errors.items():
         if not error <= bound:  # NaN is not within any bound
             raise VerifyError(
-                f"compiled {package.block} differs from eager: relative error {error:.4g} in {layer or package.component} for "
-                f"{package.shapes[0]}, at most {bound:g} is allowed (verify.max_compiled_error). Nothing was written."
+                f"compiled {package.block} differs from eager: relative error {error:.4g} in "
+                f"{layer or package.component} for {package.shapes[0]}, at most {bound:g} is allowed "
+                "(verify.max_compiled_error). Nothing was written."
             )
 
 

@@ -1,8 +1,8 @@
 """What a module is called with: its arguments by name, and the spec that tells one call from another.
 
-A call is normalized to a mapping from parameter name to value (`Arguments`): positional arguments get their names, missing
-ones their defaults. Flattened, every tensor and every plain value has a path such as `image_rotary_emb.0`. `None` and empty
-containers have no path: passing them is the same as leaving the argument out.
+A call is normalized to a mapping from parameter name to value (`Arguments`): positional arguments get their names,
+missing ones their defaults. Flattened, every tensor and every plain value has a path such as `image_rotary_emb.0`.
+`None` and empty containers have no path: passing them is the same as leaving the argument out.
 """
 
 import inspect
@@ -90,8 +90,8 @@ def _walk(path: str, value: Any, found: dict[str, Any]) -> None:
             _walk(f"{path}.{index}", inner, found)
     else:
         raise CallError(
-            f"argument {path} is a {type(value).__name__}; compiled code takes tensors, numbers, strings and containers "
-            "of them. Load with compiled=False to call the component with it."
+            f"argument {path} is a {type(value).__name__}; compiled code takes tensors, numbers, strings and "
+            "containers of them. Load with compiled=False to call the component with it."
         )
 
 

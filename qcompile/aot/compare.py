@@ -19,7 +19,7 @@ def _error(value: torch.Tensor, reference: torch.Tensor) -> float:
     if value.shape != reference.shape or not (value.isfinite().all() and reference.isfinite().all()):
         return float("nan")
     norm = reference.norm().item()
-    return (value - reference).norm().item() / (norm or 1.0)
+    return float((value - reference).norm().item() / (norm or 1.0))
 
 
 def _tensors(output: Any) -> list[torch.Tensor]:

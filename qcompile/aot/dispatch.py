@@ -1,4 +1,4 @@
-"""Installing packages on a component: every compiled module runs the package that fits its call, or says which calls fit."""
+"""Installing packages on a component: each compiled module runs the one that fits its call, or says which calls fit."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
@@ -100,7 +100,7 @@ def install(
     def remove() -> None:
         for name in names:
             # The instance attribute hid the class's forward; without it the module is what it was.
-            vars(layers[name]).pop("forward", None)
+            layers[name].__dict__.pop("forward", None)
         if guard is not None:
             guard.remove()
 

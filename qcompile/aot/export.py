@@ -1,9 +1,9 @@
 """One module becomes a graph whose parameters and buffers are inputs, so that code compiled from it holds no weights.
 
-The module is exported once; the graph that `torch.export` gives takes parameters, buffers and arguments as placeholders.
-Exported a second time as a function of all its placeholders, it has no state left. Two things stay baked in: constants
-the module computes or holds outside parameters and buffers, and arguments that are not tensors. Modules share a package only
-where both are equal (`groups`).
+The module is exported once; the graph that `torch.export` gives takes parameters, buffers and arguments as
+placeholders. Exported a second time as a function of all its placeholders, it has no state left. Two things stay
+baked in: constants the module computes or holds outside parameters and buffers, and arguments that are not tensors.
+Modules share a package only where both are equal (`groups`).
 """
 
 import copy
@@ -112,7 +112,7 @@ def _placeholders(
 
 
 def _owner(target: str) -> tuple[str, int]:
-    """Parameter name and part of an export target: `to_q.parametrizations.weight.original1` is part 1 of `to_q.weight`."""
+    """Parameter name and part of an export target: `q.parametrizations.weight.original1` is part 1 of `q.weight`."""
     head, found, tail = target.rpartition("parametrizations.")
     if not found:
         return target, 0
@@ -160,6 +160,6 @@ def _refuse_mutation(program: torch.export.ExportedProgram, module: nn.Module) -
     changed = [spec for spec in program.graph_signature.output_specs if spec.kind is not OutputKind.USER_OUTPUT]
     if changed:
         raise StepError(
-            f"{type(module).__name__} changes {changed[0].target} while it runs; code with lifted weights can't do that. "
-            "Leave this component uncompiled, or use mode: jit."
+            f"{type(module).__name__} changes {changed[0].target} while it runs; code with lifted weights can't do "
+            "that. Leave this component uncompiled, or use mode: jit."
         )

@@ -19,8 +19,8 @@ _IGNORED = set(vars(nn.Module()))
 def group_alike(modules: Mapping[str, nn.Module]) -> list[list[str]]:
     """Group module names by what a compiled graph of theirs would depend on besides tensor values.
 
-    That is: classes, attributes that are plain values, tensors that are neither parameters nor buffers (by content), and
-    dtype, shape, stride and subclass of every parameter and buffer. Order is that of the first member.
+    That is: classes, attributes that are plain values, tensors that are neither parameters nor buffers (by content),
+    and dtype, shape, stride and subclass of every parameter and buffer. Order is that of the first member.
     """
     groups: dict[str, list[str]] = {}
     for name, module in modules.items():

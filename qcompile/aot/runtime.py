@@ -8,8 +8,8 @@ import torch
 from qcompile.errors import MachineError
 from qcompile.package import Package
 
-# Generated code checks dtype, shape and stride of every input only where this is set before its first call. Dispatch has checked
-# the arguments by then; the weights are checked here, without a cost in Python.
+# Generated code checks dtype, shape and stride of every input only where this is set before its first call. Dispatch
+# has checked the arguments by then; the weights are checked here, without a cost in Python.
 os.environ.setdefault("AOTI_RUNTIME_CHECK_INPUTS", "1")
 
 

@@ -25,8 +25,9 @@ def compiler() -> str:
     found = shutil.which(named)
     if found is None:
         raise MachineError(
-            f"no C++ compiler: {named!r} is not on the PATH. Compiling ahead of time needs one: install g++ (Debian and Ubuntu: "
-            "apt-get install g++), or name yours in CXX. Or use `mode: jit`, or leave the compile step out."
+            f"no C++ compiler: {named!r} is not on the PATH. Compiling ahead of time needs one: install g++ (Debian "
+            "and Ubuntu: apt-get install g++), or name yours in CXX. Or use `mode: jit`, or leave the compile step "
+            "out."
         )
     return found
 
@@ -34,8 +35,8 @@ def compiler() -> str:
 def check_toolchain() -> None:
     """Refuse a compiler whose packages would not load.
 
-    AOTInductor packages are shared libraries opened in a process that holds libstdc++ already; one that brings a second,
-    statically linked copy crashes that process while it is opened.
+    AOTInductor packages are shared libraries opened in a process that holds libstdc++ already; one that brings a
+    second, statically linked copy crashes that process while it is opened.
 
     Raises:
         MachineError: no compiler, one that fails, or one that links the C++ runtime statically.
@@ -55,6 +56,6 @@ def check_toolchain() -> None:
         content = library.read_bytes()
     if b"libstdc++.so" not in content and b"libc++.so" not in content:
         raise MachineError(
-            f"the C++ compiler {path} links the C++ runtime statically; packages built with it crash when they are loaded. "
-            "Use the system's compiler: export CC=/usr/bin/gcc CXX=/usr/bin/g++"
+            f"the C++ compiler {path} links the C++ runtime statically; packages built with it crash when they are "
+            "loaded. Use the system's compiler: export CC=/usr/bin/gcc CXX=/usr/bin/g++"
         )

@@ -1,7 +1,7 @@
 """Schemes of torchao. Adding one is adding a row.
 
-Every configuration is made with `set_inductor_config=False` where it has that field: the default flips inductor options for
-the whole process, so that a compiled artifact would depend on what else was quantized before it.
+Every configuration is made with `set_inductor_config=False` where it has that field: the default flips inductor options
+for the whole process, so that a compiled artifact would depend on what else was quantized before it.
 """
 
 from __future__ import annotations

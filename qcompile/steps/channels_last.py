@@ -36,8 +36,8 @@ class ChannelsLast(Step):
         )
         if not found:
             raise PlanError(
-                f"{target.place(self.kind)}: {target.component} ({type(target.module).__name__}) has no two-dimensional "
-                "convolution, so the layout would change nothing. Take the step out."
+                f"{target.place(self.kind)}: {target.component} ({type(target.module).__name__}) has no "
+                "two-dimensional convolution, so the layout would change nothing. Take the step out."
             )
         return found
 

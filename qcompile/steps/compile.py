@@ -21,7 +21,8 @@ class Compile(Step):
     phase: ClassVar[Phase] = Phase.COMPILE
 
     mode: Literal["aot", "jit"] = pydantic.Field(
-        description="aot: compiled now, saved in the artifact. jit: torch.compile, redone at the first call after every load"
+        description="aot: compiled now, saved in the artifact. jit: torch.compile, redone at the first call after "
+        "every load"
     )
     scope: Literal["blocks", "full"] = pydantic.Field(
         "blocks", description="blocks: every repeated block class once. full: the whole component as one graph"
@@ -33,7 +34,8 @@ class Compile(Step):
         place = target.place(self.kind)
         if not target.is_denoiser:
             raise PlanError(
-                f"{place}.component: {target.component!r} is not called at every step; only the denoiser can be compiled so far."
+                f"{place}.component: {target.component!r} is not called at every step; only the denoiser can be "
+                f"compiled so far."
             )
         if any(change.kind == self.kind for change in target.earlier):
             raise PlanError(
@@ -42,7 +44,8 @@ class Compile(Step):
         modules = targets_of(target.module, self.scope)
         if not modules:
             raise PlanError(
-                f"{place}: {type(target.module).__name__} has no repeated blocks to compile one by one; use scope: full."
+                f"{place}: {type(target.module).__name__} has no repeated blocks to compile one by one; use scope: "
+                f"full."
             )
         return tuple(
             Change(

@@ -66,7 +66,8 @@ class FuseQkv(Step):
             for fused, replaced in REPLACED.items():
                 if not hasattr(layer, fused):
                     continue
-                # diffusers keeps the old projections so that they can be unfused: twice the weights in memory and on disk.
+                # diffusers keeps the old projections so that they can be unfused: twice the weights in memory and on
+                # disk.
                 for name in replaced:
                     if getattr(layer, name, None) is not None:
                         delattr(layer, name)

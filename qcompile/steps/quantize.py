@@ -28,7 +28,7 @@ class Quantize(Step):
     phase: ClassVar[Phase] = Phase.QUANTIZE
 
     scheme: str = pydantic.Field(
-        description="name of a quantization scheme", json_schema_extra={"enum": sorted(SCHEMES)}
+        description="name of a quantization scheme", json_schema_extra={"enum": [*sorted(SCHEMES)]}
     )
     layers: Layers | None = pydantic.Field(None, description="which linears; left out: the blocks' attention and MLP")
 

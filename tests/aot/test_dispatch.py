@@ -1,7 +1,6 @@
 """Real packages: three layers, two shapes, one compilation each."""
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,10 +34,10 @@ def loaded(built: tuple[Path, list[Package]]) -> list[LoadedPackage]:
 
 
 @pytest.fixture
-def model(loaded: list[LoadedPackage]) -> Iterator[nn.Module]:
+def model(loaded: list[LoadedPackage]) -> nn.Module:
     model = make_model()
     install("model", model, loaded, {label: spec_of(call) for label, call in CALLS.items()})
-    yield model
+    return model
 
 
 def test_one_package_a_call_shared_by_all_layers(built: tuple[Path, list[Package]]) -> None:

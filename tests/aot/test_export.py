@@ -161,5 +161,7 @@ def test_outputs_are_put_together_as_they_were() -> None:
     template = describe_output(result, tensors)
     assert template == {"tuple": [0, {"list": [1, None, {"tuple": [2]}]}]}
     again = rebuild_output(template, tensors)
-    assert type(again) is tuple and type(again[1]) is list and again[1][1] is None
+    assert type(again) is tuple
+    assert type(again[1]) is list
+    assert again[1][1] is None
     assert again[1][2][0] is result[1][2][0]

@@ -1,4 +1,3 @@
-import os
 import stat
 from pathlib import Path
 
@@ -49,4 +48,4 @@ def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(tempfile, "tempdir", None)
     check_toolchain()
-    assert os.listdir(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []

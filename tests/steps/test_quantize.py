@@ -95,7 +95,7 @@ def test_one_layer_takes_one_scheme() -> None:
 def test_the_census_stops_a_backend_that_skips_a_layer() -> None:
     model = make_model()
     changes = quantize().changes(target(model))
-    # torchao leaves weights on other granularities alone without a word; a layer that is no longer a linear stands for it.
+    # torchao leaves weights of other granularities alone without a word; a layer that is no linear stands for it.
     del model.blocks[1].first
     model.blocks[1].first = Stubborn(32, 32)
     with pytest.raises(
