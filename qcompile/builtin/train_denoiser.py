@@ -41,10 +41,7 @@ def train_denoiser(pipeline: FluxPipeline, samples: Samples, length: Length, pha
     teacher = copy.deepcopy(model).eval().requires_grad_(False) if phase == "guidance" else None
     average = copy.deepcopy(model).eval().requires_grad_(False)
     device = next(model.parameters()).device
-    runs: dict[str, Any] = {
-        "main": _compiled(model),
-        "teacher": _compiled(teacher) if teacher is not None else None,
-    }
+    compiled, compiled_teacher = _compiled(model), None if teacher is None else _compiled(teacher)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=0.0, betas=(0.9, 0.98), weight_decay=0.01, fused=device.type == "cuda"
     )

@@ -18,7 +18,7 @@ FOLDER = builtin_folder("flux-mini")
 
 
 @pytest.fixture(scope="module")
-def pipeline():  # noqa: ANN201
+def pipeline():
     from diffusers import FluxPipeline
 
     with warnings.catch_warnings():
@@ -37,7 +37,7 @@ def test_it_is_small_and_holds_nothing_but_safetensors_and_json() -> None:
             assert {tensors.get_slice(name).get_dtype() for name in tensors.keys()} == {"BF16"}, path  # noqa: SIM118
 
 
-def test_it_is_a_genuine_flux_pipeline(pipeline) -> None:  # noqa: ANN001
+def test_it_is_a_genuine_flux_pipeline(pipeline) -> None:
     classes = {name: type(part).__name__ for name, part in pipeline.components.items() if part is not None}
     assert classes["transformer"] == "FluxTransformer2DModel"
     assert classes["vae"] == "AutoencoderKL"
@@ -50,7 +50,7 @@ def test_it_is_a_genuine_flux_pipeline(pipeline) -> None:  # noqa: ANN001
     assert (config.num_layers, config.num_single_layers, config.guidance_embeds) == (2, 3, True)
 
 
-def test_the_tokenizer_knows_every_word(pipeline) -> None:  # noqa: ANN001
+def test_the_tokenizer_knows_every_word(pipeline) -> None:
     for tokenizer in (pipeline.tokenizer, pipeline.tokenizer_2):
         for caption in held_out_captions(200):
             ids = tokenizer(caption.text).input_ids
@@ -59,7 +59,7 @@ def test_the_tokenizer_knows_every_word(pipeline) -> None:  # noqa: ANN001
     assert pipeline.tokenizer("A RED circle").input_ids == pipeline.tokenizer("a red circle").input_ids
 
 
-def test_it_paints_what_it_is_told(pipeline) -> None:  # noqa: ANN001
+def test_it_paints_what_it_is_told(pipeline) -> None:
     colours = ("red", "green", "blue", "yellow", "purple", "orange", "black", "white")
     captions = [
         Caption(back, (Thing(front, "square", "large"),))
@@ -72,7 +72,7 @@ def test_it_paints_what_it_is_told(pipeline) -> None:  # noqa: ANN001
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("height", "width"), [(96, 96), (160, 160), (192, 192), (96, 160)])
-def test_other_sizes_are_sensible(pipeline, height: int, width: int) -> None:  # noqa: ANN001
+def test_other_sizes_are_sensible(pipeline, height: int, width: int) -> None:
     captions = held_out_captions(200)[:8]
     call = dict(DEFAULT_CALL["flux-mini"]) | {"height": height, "width": width}
     images = paint_captions(pipeline, captions, batch=8, call=call)
@@ -83,7 +83,7 @@ def test_other_sizes_are_sensible(pipeline, height: int, width: int) -> None:  #
 
 
 @pytest.mark.slow
-def test_the_quality_targets_on_two_hundred_held_out_captions(pipeline) -> None:  # noqa: ANN001
+def test_the_quality_targets_on_two_hundred_held_out_captions(pipeline) -> None:
     assert DEFAULT_CALL["flux-mini"]["num_inference_steps"] <= 28
     totals = evaluate(pipeline, 200)
     assert totals.background_colour >= 0.95
@@ -92,7 +92,7 @@ def test_the_quality_targets_on_two_hundred_held_out_captions(pipeline) -> None:
     assert totals.relation >= 0.90
 
 
-def test_a_caption_has_its_own_noise_whatever_the_batch(pipeline) -> None:  # noqa: ANN001
+def test_a_caption_has_its_own_noise_whatever_the_batch(pipeline) -> None:
     captions = [parse_caption("a red circle on a blue background"), parse_caption("a white star on a black background")]
     call = dict(DEFAULT_CALL["flux-mini"]) | {"num_inference_steps": 4}
     together = paint_captions(pipeline, captions, batch=2, call=call)
