@@ -59,7 +59,7 @@ generated: $(STAMP)
 	$(BIN)/python serialization/tables.py
 
 bench: $(STAMP)
-	$(BIN)/qcompile bench
+	$(BIN)/python -m qcompile.benchmark
 
 clean:
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

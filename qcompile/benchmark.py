@@ -1,10 +1,11 @@
 """Figures a person can make again: how fast commands, builds, loads and steps are, and whether pictures stay as good.
 
-Run `python -m qcompile.benchmark` (or `qcompile bench`). Commands are timed as whole processes. Steps of all arms are
+Run `python -m qcompile.benchmark`. Commands are timed as whole processes. Steps of all arms are
 timed in turn, A B C A B C, on the same captured inputs in one process, so that a machine whose speed drifts does not
 favour one; figures are medians, and ratios are medians of the ratios of each round.
 """
 
+import argparse
 import os
 import statistics
 import subprocess
@@ -15,6 +16,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+PARTS = ("commands", "build", "load", "steps", "quality")
+"""What can be measured; `load`, `steps` and `quality` need the artifact that `build` leaves."""
 
 
 @dataclass(frozen=True)
@@ -203,3 +207,64 @@ def _run(arguments: list[str], environment: Mapping[str, str] | None = None) -> 
         env={**os.environ, **(environment or {})},
     )
     return time.perf_counter() - started
+
+
+def quality_figures(artifact: Path, count: int) -> list[Figure]:
+    """Scores of the embedded model's artifact and its original on held-out captions, and what the artifact loses."""
+    import torch
+
+    from qcompile.artifact.read import read_artifact
+    from qcompile.builtin.evaluate import evaluate
+    from qcompile.loader import load
+    from qcompile.pipeline import load_pipeline
+    from qcompile.source import find_folder
+
+    model = read_artifact(artifact).manifest.model
+    original = load_pipeline(find_folder(model.id, model.revision), getattr(torch, model.dtype), torch.device("cpu"))
+    arms = {"original": original, "artifact": load(artifact, device="cpu")}
+    for arm in arms.values():
+        arm.set_progress_bar_config(disable=True)
+    # One picture a call, since that is what the artifact has packages for; the original is given the same.
+    totals = {name: vars(evaluate(arm, count, batch=1)) for name, arm in arms.items()}
+    found = []
+    for score in ("background_colour", "object_colour", "shape", "relation"):
+        for name in arms:
+            found.append(figure(f"{score.replace('_', ' ')}, {name}", [100 * totals[name][score]], "%"))
+        lost = 100 * (totals["original"][score] - totals["artifact"][score])
+        found.append(figure(f"{score.replace('_', ' ')}, lost", [lost], "points", at_most=1.0))
+    return found
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure, print a table, return 1 where a bound does not hold."""
+    parser = argparse.ArgumentParser(prog="python -m qcompile.benchmark", description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"what to measure: {', '.join(PARTS)}; by default all")
+    parser.add_argument("--recipe", type=Path, default=Path("recipes/flux_mini_int8.yaml"))
+    parser.add_argument("--artifact", type=Path, default=Path("build/bench/flux_mini_int8"))
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--count", type=int, default=200)
+    options = parser.parse_args(arguments)
+    unknown = [part for part in options.parts if part not in PARTS]
+    if unknown:
+        parser.error(f"no part is called {unknown[0]!r}; there is {', '.join(PARTS)}")
+    measures: dict[str, Callable[[], list[Figure]]] = {
+        "commands": lambda: command_figures(options.recipe, options.runs),
+        "build": lambda: build_figures(options.recipe, options.artifact),
+        "load": lambda: load_figures(options.artifact, options.runs),
+        "steps": lambda: step_figures(options.artifact, options.rounds),
+        "quality": lambda: quality_figures(options.artifact, options.count),
+    }
+    missed = 0
+    for part in options.parts or PARTS:
+        for item in measures[part]():
+            bound = "" if item.at_most is None else f"at most {item.at_most:g}"
+            verdict = "" if not bound else "holds" if item.holds else "MISSED"
+            spread = f"{item.low:.3g} to {item.high:.3g}, n={item.count}"
+            print(f"{item.name:44} {item.value:9.3f} {item.unit:6} {spread:28} {bound:14} {verdict}", flush=True)
+            missed += not item.holds
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
