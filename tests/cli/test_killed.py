@@ -30,6 +30,8 @@ class Run:
             stdout=subprocess.DEVNULL,
             stderr=self._said,
             start_new_session=True,
+            # A shell's background job ignores SIGINT, and so would every process started from it.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
 
     def said(self) -> str:
