@@ -71,7 +71,7 @@ def load(
         with stage(progress, "check digests"):
             artifact = open_artifact(path, compiled, trust_compiled)
     manifest = artifact.manifest
-    where = resolve_device(device or manifest.environment.device)
+    where = _device(manifest, device, compiled)
     rebuild = False
     if manifest.packages and compiled:
         compiled, rebuild = _decide(manifest, where, on_mismatch)
@@ -116,6 +116,14 @@ def open_artifact(path: str | Path, compiled: bool = True, trust_compiled: bool 
             "trust its author, or compiled=False to use the weights alone.",
         )
     return artifact
+
+
+def _device(manifest: Manifest, device: str | None, compiled: bool) -> torch.device:
+    """Where to load to. Packages made for a GPU that is not there are `on_mismatch`'s to judge, not a missing device."""
+    made_on = manifest.environment.device
+    if device is None and made_on == "cuda" and manifest.packages and compiled and not torch.cuda.is_available():
+        return torch.device("cpu")
+    return resolve_device(device or made_on)
 
 
 def _decide(manifest: Manifest, device: torch.device, on_mismatch: OnMismatch) -> tuple[bool, bool]:

@@ -209,3 +209,16 @@ def test_the_whole_denoiser_as_one_graph_for_shapes_that_share_code(tmp_path: Pa
     paint(pipe, height=160, width=96)
     with pytest.raises(CallError, match="Shapes with packages: 96x160_b1, 160x96_b1"):
         paint(pipe, height=128, width=128)
+
+
+@pytest.mark.slow
+def test_packages_for_a_gpu_on_a_machine_without_one(compiled_artifact: Path, tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    other = changed_environment(compiled_artifact, tmp_path / "other", device="cuda", capability="9.0", gpu="NVIDIA H200")
+    with pytest.raises(EnvironmentMismatch, match="device: built for cuda, here cpu") as caught:
+        qcompile.load(other)
+    assert "device" in caught.value.fields
+    assert paint(qcompile.load(other, on_mismatch="eager")).shape == (128, 128, 3)
+    with pytest.raises(MachineError, match="this machine has 0 CUDA devices"):
+        qcompile.load(other, compiled=False)

@@ -16,7 +16,7 @@ DEFAULT_CALL: Mapping[str, Mapping[str, int | float]] = MappingProxyType(
                 "height": 128,
                 "width": 128,
                 "num_inference_steps": 16,
-                "guidance_scale": 1.0,
+                "guidance_scale": 3.5,
                 "max_sequence_length": 32,
             }
         )
