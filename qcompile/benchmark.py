@@ -1,11 +1,12 @@
 """Figures a person can make again: how fast commands, builds, loads and steps are, and whether pictures stay as good.
 
-Run `python -m qcompile.benchmark`. Commands are timed as whole processes. Steps of all arms are
-timed in turn, A B C A B C, on the same captured inputs in one process, so that a machine whose speed drifts does not
+Run `python -m qcompile.benchmark` with nothing else running. Commands are timed as whole processes. Steps of all arms
+are timed in turn, A B C A B C, on the same captured inputs in one process, so that a machine whose speed drifts does not
 favour one; figures are medians, and ratios are medians of the ratios of each round.
 """
 
 import argparse
+import datetime
 import os
 import statistics
 import subprocess
@@ -13,40 +14,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from qcompile.figures import Figure, figure, write_record
+from qcompile.noise import quiet_imports
+
 PARTS = ("commands", "build", "load", "steps", "quality")
 """What can be measured; `load`, `steps` and `quality` need the artifact that `build` leaves."""
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One measured figure with its bound, if it has one."""
-
-    name: str
-    value: float
-    unit: str
-    low: float
-    high: float
-    count: int
-    at_most: float | None = None
-    at_least: float | None = None
-
-    @property
-    def holds(self) -> bool:
-        """Whether the bound, if any, holds."""
-        return (self.at_most is None or self.value <= self.at_most) and (
-            self.at_least is None or self.value >= self.at_least
-        )
-
-
-def figure(
-    name: str, values: list[float], unit: str, at_most: float | None = None, at_least: float | None = None
-) -> Figure:
-    """The median of `values` with their spread."""
-    return Figure(name, statistics.median(values), unit, min(values), max(values), len(values), at_most, at_least)
 
 
 def command_figures(recipe: Path, runs: int) -> list[Figure]:
@@ -243,7 +219,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--artifact", type=Path, default=Path("build/bench/flux_mini_int8"))
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=100)
-    parser.add_argument("--count", type=int, default=200)
+    parser.add_argument("--count", type=int, default=200, help="captions of the quality part")
+    parser.add_argument("--record", type=Path, metavar="FILE", help="write the figures as JSON, with the environment")
     options = parser.parse_args(arguments)
     unknown = [part for part in options.parts if part not in PARTS]
     if unknown:
@@ -255,15 +232,32 @@ def main(arguments: list[str] | None = None) -> int:
         "steps": lambda: step_figures(options.artifact, options.rounds),
         "quality": lambda: quality_figures(options.artifact, options.count),
     }
-    missed = 0
+    found: list[Figure] = []
     for part in options.parts or PARTS:
-        for item in measures[part]():
-            bound = "" if item.at_most is None else f"at most {item.at_most:g}"
-            verdict = "" if not bound else "holds" if item.holds else "MISSED"
+        for item in _quietly(measures[part]):
+            verdict = "" if not item.bound else "holds" if item.holds else "MISSED"
             spread = f"{item.low:.3g} to {item.high:.3g}, n={item.count}"
-            print(f"{item.name:44} {item.value:9.3f} {item.unit:6} {spread:28} {bound:14} {verdict}", flush=True)
-            missed += not item.holds
-    return 1 if missed else 0
+            print(f"{item.name:52} {item.value:9.3f} {item.unit:6} {spread:28} {item.bound:14} {verdict}", flush=True)
+            found.append(item)
+    if options.record:
+        write_record(options.record, found, _about(arguments))
+    return 0 if all(item.holds for item in found) else 1
+
+
+def _quietly(measure: Callable[[], list[Figure]]) -> list[Figure]:
+    with quiet_imports():
+        from qcompile.noise import quiet_libraries
+
+        with quiet_libraries():
+            return measure()
+
+
+def _about(arguments: list[str] | None) -> dict[str, Any]:
+    from qcompile.environment import current
+
+    words = ["python", "-m", "qcompile.benchmark", *(sys.argv[1:] if arguments is None else arguments)]
+    environment = asdict(current("cpu")) | {"cpus": os.cpu_count()}
+    return {"command": " ".join(words), "date": datetime.date.today().isoformat(), "environment": environment}
 
 
 if __name__ == "__main__":

@@ -119,7 +119,7 @@ def open_artifact(path: str | Path, compiled: bool = True, trust_compiled: bool 
 
 
 def _device(manifest: Manifest, device: str | None, compiled: bool) -> torch.device:
-    """Where to load to. Packages made for a GPU that is not there are `on_mismatch`'s to judge, not a missing device."""
+    """Where to load to. Packages for a GPU that is not there are `on_mismatch`'s to judge, not a missing device."""
     made_on = manifest.environment.device
     if device is None and made_on == "cuda" and manifest.packages and compiled and not torch.cuda.is_available():
         return torch.device("cpu")

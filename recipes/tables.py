@@ -10,6 +10,7 @@ from pathlib import Path
 from qcompile import errors
 from qcompile import recipe as recipes
 from qcompile.cli import COMMANDS
+from qcompile.figures import read_record
 from qcompile.recipe import Recipe
 from qcompile.schemes import SCHEMES
 from qcompile.steps import STEPS
@@ -27,6 +28,7 @@ def renewed(text: str) -> str:
         "steps": step_table,
         "commands": command_table,
         "errors": error_table,
+        "figures": figure_table,
     }
     return _BLOCK.sub(lambda found: found[1] + tables[found[2]]() + found[3], text)
 
@@ -92,6 +94,16 @@ def error_table() -> str:
     ]
     rows = [(f"`{kind.__name__}`", str(kind.exit_code), (kind.__doc__ or "").splitlines()[0]) for kind in kinds[1:]]
     return _table(("error", "exit code", "means"), rows)
+
+
+def figure_table(record: Path = RECIPES / "measured" / "flux_mini_int8.cpu.json") -> str:
+    """One row for each figure of a record of `python -m qcompile.benchmark`."""
+    _, figures = read_record(record)
+    rows = [
+        (item.name, item.bound, f"{item.value:.3g} {item.unit}", f"{item.low:.3g} to {item.high:.3g}", str(item.count))
+        for item in figures
+    ]
+    return _table(("what", "target", "measured", "from … to", "values"), rows)
 
 
 def _where(devices: tuple[str, ...], capability: tuple[int, int]) -> str:
