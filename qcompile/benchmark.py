@@ -1,8 +1,8 @@
 """Figures a person can make again: how fast commands, builds, loads and steps are, and whether pictures stay as good.
 
 Run `python -m qcompile.benchmark` with nothing else running. Commands are timed as whole processes. Steps of all arms
-are timed in turn, A B C A B C, on the same captured inputs in one process, so that a machine whose speed drifts does not
-favour one; figures are medians, and ratios are medians of the ratios of each round.
+are timed in turn, A B C A B C, on the same captured inputs in one process, so that a machine whose speed drifts does
+not favour one; figures are medians, and ratios are medians of the ratios of each round.
 """
 
 import argparse
