@@ -133,7 +133,7 @@ def compare(
                 painter.keep(prompt, seed + index)
     captions = _captions(manifest, chosen)
     return Comparison(
-        original or manifest.model.id,
+        original or manifest.model.id or str(folder),
         chosen,
         seed,
         plain.arm("original", f"{manifest.model.dtype}, eager", 0, captions),

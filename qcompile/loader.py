@@ -1,7 +1,6 @@
 """Artifact -> diffusers pipeline: no quantization, no compilation."""
 
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +10,6 @@ from accelerate import init_empty_weights
 from torch import nn
 
 from qcompile import recipe as recipes
-from qcompile.aot.build import build_packages
 from qcompile.aot.dispatch import OnUnknownShape, install
 from qcompile.aot.runtime import LoadedPackage
 from qcompile.artifact.manifest import Manifest
@@ -26,6 +24,7 @@ from qcompile.planner import resolve_device
 from qcompile.progress import Progress, Silent, stage
 from qcompile.recipe import Recipe
 from qcompile.source import component_classes
+from qcompile.steps import Phase, Workshop
 from qcompile.subject import subject_of_pipeline
 
 OnMismatch = Literal["error", "recompile", "eager"]
@@ -78,18 +77,17 @@ def load(
     recipe = recipes.parse(artifact.recipe_text, f"{artifact.folder}/recipe.yaml")
     with stage(progress, "load weights"):
         loaded = _load_pipeline(artifact, recipe, where)
-    model = loaded if manifest.model.kind == "model" else getattr(loaded, manifest.denoiser)
     if manifest.model.kind == "pipeline":
         first = next(iter(manifest.shapes.values()))
         set_default_size(loaded, first.height, first.width)
     if rebuild:
-        _recompile(recipe, manifest, loaded, model, where, on_unknown_shape, progress)
+        _recompile(recipe, manifest, loaded, where, on_unknown_shape, progress)
     elif manifest.packages and compiled:
         with stage(progress, "open packages"):
-            _install(artifact.folder, manifest, manifest.packages, model, where, on_unknown_shape)
-    if compiled:
-        for step in recipe.steps:
-            step.prepare(model if manifest.model.kind == "model" else getattr(loaded, step.component))
+            _install(artifact.folder, manifest, manifest.packages, loaded, where, on_unknown_shape)
+    for index, step in enumerate(recipe.steps):
+        if compiled or step.phase is not Phase.COMPILE:
+            step.prepare(_part(loaded, manifest, step.owner), recipe.inductor_options(index))
     return loaded
 
 
@@ -150,7 +148,8 @@ def _load_pipeline(artifact: Artifact, recipe: Recipe, device: torch.device) -> 
     own = [name for name, record in manifest.components.items() if record.stored == "qcompile"]
     if manifest.model.kind == "model":
         name = manifest.denoiser
-        return _load_component(recipe, name, find_class("diffusers", manifest.model.class_name), folder, dtype, device)
+        library = "diffusers" if hasattr(diffusers, manifest.model.class_name) else "transformers"
+        return _load_component(recipe, name, find_class(library, manifest.model.class_name), folder, dtype, device)
     classes = component_classes(folder)
     models = {name: _load_component(recipe, name, find_class(*classes[name]), folder, dtype, device) for name in own}
     try:
@@ -171,7 +170,7 @@ def _load_component(
     # Buffers that are not saved are computed by the constructor, so they must be real; parameters come from the file.
     module = build_model(kind, folder / name, dtype, lambda: init_empty_weights(include_buffers=False))
     for step in recipe.steps:
-        if step.component == name:
+        if step.owner == name:
             step.restructure(module)
     read_tensors(module, folder / name, device)
     return module.to(device)
@@ -181,20 +180,22 @@ def _install(
     root: Path,
     manifest: Manifest,
     packages: tuple[Package, ...],
-    model: nn.Module,
+    loaded: Any,
     device: torch.device,
     on_unknown_shape: OnUnknownShape,
 ) -> None:
     index = device.index if device.type == "cuda" and device.index is not None else -1
     opened = [LoadedPackage(root / package.file, package, index) for package in packages]
-    install(manifest.denoiser, model, opened, manifest.calls, on_unknown_shape)
+    for name in dict.fromkeys(package.component for package in packages):
+        own = [item for item in opened if item.package.component == name]
+        calls = manifest.calls if name == manifest.denoiser else None
+        install(name, _part(loaded, manifest, name), own, calls, on_unknown_shape)
 
 
 def _recompile(
     recipe: Recipe,
     manifest: Manifest,
     pipeline: Any,
-    model: nn.Module,
     device: torch.device,
     on_unknown_shape: OnUnknownShape,
     progress: Progress,
@@ -207,9 +208,23 @@ def _recompile(
             "here, "
             'or load with on_mismatch="eager".',
         )
-    calls: Mapping[str, Any] = subject_of_pipeline(recipe, pipeline).calls()
-    scope = "full" if any(package.layers == ("",) for package in manifest.packages) else "blocks"
+    subject = subject_of_pipeline(recipe, pipeline)
     with tempfile.TemporaryDirectory() as folder:
-        bound = recipe.header.verify.max_compiled_error
-        packages = build_packages(manifest.denoiser, model, scope, calls, Path(folder), progress, bound)
-        _install(Path(folder), manifest, tuple(packages), model, device, on_unknown_shape)
+        workshop = Workshop(
+            subject.calls(),
+            Path(folder),
+            progress,
+            recipe.header.verify.max_compiled_error,
+            pipeline=pipeline,
+            part_calls=subject.part_calls,
+        )
+        for index, step in enumerate(recipe.steps):
+            if step.phase is Phase.COMPILE and step.owner is not None:
+                workshop.inductor = recipe.inductor_options(index)
+                step.apply(_part(pipeline, manifest, step.owner), (), workshop)
+        _install(Path(folder), manifest, tuple(workshop.packages), pipeline, device, on_unknown_shape)
+
+
+def _part(loaded: Any, manifest: Manifest, owner: str | None) -> Any:
+    """What a step acts on: a component of the pipeline, the pipeline, or the bare model."""
+    return loaded if owner is None or manifest.model.kind == "model" else getattr(loaded, owner)

@@ -81,7 +81,8 @@ def plan(
         MachineError: there is no such device.
     """
     recipe = recipe if isinstance(recipe, Recipe) else recipes.read(recipe)
-    return make_plan(recipe, meta_subject(recipe, pipeline, model, example_inputs), resolve_device(device))
+    subject = meta_subject(recipe, pipeline, model, example_inputs)
+    return make_plan(recipe.naming(subject.denoiser), subject, resolve_device(device))
 
 
 def meta_subject(
@@ -104,8 +105,9 @@ def make_plan(recipe: Recipe, subject: Subject, device: torch.device) -> Plan:
     saved = dict.fromkeys(before, 0)
     for step, module, found in walk(recipe, subject, device.type):
         changes += found
-        if step.phase is Phase.QUANTIZE:
-            saved[step.component] += sum(change.bytes_before - change.bytes_after for change in found)
+        for change in found:
+            if step.phase is Phase.QUANTIZE:
+                saved[change.component] += change.bytes_before - change.bytes_after
         step.restructure(module)
     components = tuple(
         ComponentBytes(name, type(model).__name__, before[name], stored_bytes(model) - saved[name])
@@ -122,31 +124,37 @@ def make_plan(recipe: Recipe, subject: Subject, device: torch.device) -> Plan:
     )
 
 
-def walk(recipe: Recipe, subject: Subject, device_type: str) -> Iterator[tuple[Step, nn.Module, tuple[Change, ...]]]:
-    """Give each step with its component and its changes, in order.
+def walk(recipe: Recipe, subject: Subject, device_type: str) -> Iterator[tuple[Step, Any, tuple[Change, ...]]]:
+    """Give each step with its component (or the pipeline) and its changes, in order.
 
     The caller carries the step out before it takes the next, so that later selectors see the rewritten modules.
     `plan` and `apply` both go through here: that is why they agree.
     """
-    done: dict[str, tuple[Change, ...]] = {}
+    done: list[Change] = []
     for index, step in enumerate(recipe.steps):
         place = f"steps.{index}.{step.kind}"
-        module = subject.component(step.component, place)
+        owner = subject.denoiser if step.owner is None else step.owner
+        module = subject.component(owner, place)
+        if step.owner is None and subject.pipeline is None:
+            raise PlanError(f"{place}: this step needs a pipeline; a bare model has none. Take the step out.")
         target = Target(
             index=index,
-            component=step.component,
+            component=owner,
             module=module,
-            is_denoiser=step.component == subject.denoiser,
+            is_denoiser=owner == subject.denoiser,
             device_type=device_type,
             compiled=any(
-                later.phase is Phase.COMPILE and later.component == step.component
+                later.phase is Phase.COMPILE and later.kind == "compile" and later.owner == owner
                 for later in recipe.steps[index + 1 :]
             ),
-            earlier=done.get(step.component, ()),
-            rows=lambda name=step.component: subject.rows(name),  # type: ignore[misc]
+            earlier=tuple(change for change in done if change.component == owner),
+            rows=lambda name=owner: subject.rows(name),  # type: ignore[misc]
+            pipeline=subject.pipeline,
+            inductor=recipe.inductor_options(index),
         )
         changes = step.changes(target)
-        done[step.component] = (*target.earlier, *changes)
+        done += changes
+        module = subject.pipeline if step.owner is None else module
         yield step, module, changes
 
 

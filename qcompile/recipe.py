@@ -1,5 +1,6 @@
 """A recipe: YAML text -> frozen `Recipe`, or a `RecipeError` that names file, line, key, and what is allowed there."""
 
+import copy
 import hashlib
 import json
 import math
@@ -7,75 +8,21 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import pydantic
 import yaml
 
 from qcompile.document import Document, Place, parse_document, read_document
 from qcompile.errors import RecipeError, nearest
+from qcompile.header import Bounds, Header, ModelSource, Shape
 from qcompile.steps import STEPS, Step
+from qcompile.steps.inductor import Inductor
 
+__all__ = ["DENOISER", "Bounds", "Header", "ModelSource", "Recipe", "Shape", "from_document", "parse", "read", "schema"]
 Model = TypeVar("Model", bound=pydantic.BaseModel)
-_FROZEN = pydantic.ConfigDict(frozen=True, extra="forbid")
-
-
-class ModelSource(pydantic.BaseModel):
-    """The model a recipe is for."""
-
-    model_config = _FROZEN
-
-    id: str = pydantic.Field(min_length=1, description="Hub id, local folder in diffusers format, or builtin:NAME")
-    revision: str | None = pydantic.Field(None, description="commit, branch or tag on the Hub")
-    dtype: Literal["bfloat16", "float16", "float32"] = pydantic.Field("bfloat16", description="dtype of the weights")
-
-
-class Shape(pydantic.BaseModel):
-    """One size the pipeline is called with; packages are built for each."""
-
-    model_config = _FROZEN
-
-    height: int | None = pydantic.Field(None, ge=1, description="pixels; left out: the pipeline's default")
-    width: int | None = pydantic.Field(None, ge=1, description="pixels; left out: the pipeline's default")
-    batch: int = pydantic.Field(1, ge=1, description="images (prompts) of one call")
-    frames: int | None = pydantic.Field(None, ge=1, description="frames of a video pipeline")
-
-    @property
-    def label(self) -> str:
-        """`1024x768_b2` (height x width), with `_f81` for frames; names folders and messages."""
-        size = f"{self.height}x{self.width}" if self.height and self.width else "default"
-        return f"{size}_b{self.batch}" + (f"_f{self.frames}" if self.frames else "")
-
-
-class Bounds(pydantic.BaseModel):
-    """What `apply` checks before it puts the artifact in place."""
-
-    model_config = _FROZEN
-
-    max_relative_error: float | None = pydantic.Field(
-        None,
-        gt=0,
-        description="of the denoiser's output on captured inputs, quantized and compiled against the original",
-    )
-    max_compiled_error: float = pydantic.Field(
-        0.02, gt=0, description="of compiled against eager output of the same weights, for layers and component"
-    )
-
-
-class Header(pydantic.BaseModel):
-    """Everything of a recipe but its steps."""
-
-    model_config = _FROZEN
-
-    name: str = pydantic.Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$", description="equals the file's name without .yaml")
-    version: int = pydantic.Field(ge=1, description="counts the recipe's own changes")
-    summary: str = pydantic.Field("", description="one line for the catalogue")
-    model: ModelSource
-    call: dict[str, pydantic.JsonValue] = pydantic.Field(
-        default_factory=dict, description="how users call the pipeline; apply runs it to capture real inputs"
-    )
-    shapes: tuple[Shape, ...] = pydantic.Field((), description="sizes to build packages for")
-    verify: Bounds = pydantic.Field(default_factory=Bounds)
+DENOISER = "denoiser"
+"""Component name that stands for the denoiser, whatever the pipeline calls it."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +42,30 @@ class Recipe:
     def to_yaml(self) -> str:
         """The recipe after overrides, as YAML text."""
         return yaml.safe_dump(self.data, sort_keys=False, allow_unicode=True, width=120)
+
+    def inductor_options(self, index: int) -> dict[str, Any]:
+        """Compiler options that `inductor` steps before `index` set for the component of step `index`."""
+        owner = self.steps[index].owner
+        return {
+            name: value
+            for step in self.steps[:index]
+            if isinstance(step, Inductor) and step.owner == owner
+            for name, value in step.options.items()
+        }
+
+    def naming(self, denoiser: str) -> "Recipe":
+        """The same recipe with the component called `denoiser` under its real name."""
+        if all(step.owner != DENOISER for step in self.steps):
+            return self
+        data = copy.deepcopy(self.data)
+        for entry in data["steps"]:
+            for options in entry.values():
+                if options and options.get("component") == DENOISER:
+                    options["component"] = denoiser
+        steps = tuple(
+            step.model_copy(update={"component": denoiser}) if step.owner == DENOISER else step for step in self.steps
+        )
+        return Recipe(self.header, steps, data)
 
     @property
     def digest(self) -> str:

@@ -1,7 +1,6 @@
 """Recipe -> artifact folder: the only loop that changes a model."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +13,14 @@ from qcompile.aot.compare import relative_error
 from qcompile.aot.dispatch import install
 from qcompile.aot.runtime import LoadedPackage
 from qcompile.aot.toolchain import check_toolchain
-from qcompile.artifact.manifest import (
-    RECIPE,
-    ComponentRecord,
-    Manifest,
-    ModelRecord,
-    RecipeRecord,
-    ShapeRecord,
-    Verification,
-)
 from qcompile.artifact.read import Artifact, read_artifact
 from qcompile.artifact.staging import check_target, staged
-from qcompile.artifact.tensors import write_tensors
 from qcompile.artifact.write import write_manifest
+from qcompile.built import Built, manifest_of, write_built
 from qcompile.change import Change
-from qcompile.environment import current
 from qcompile.errors import MachineError, StepError, VerifyError
 from qcompile.images import paint, psnr_db, save_png
 from qcompile.noise import quiet_libraries
-from qcompile.package import Package
 from qcompile.pipeline import load_pipeline, set_default_size
 from qcompile.planner import Plan, make_plan, meta_subject, resolve_device, walk
 from qcompile.progress import Progress, Silent, stage
@@ -40,19 +28,6 @@ from qcompile.recipe import Recipe
 from qcompile.source import find_folder
 from qcompile.steps import Phase, Workshop
 from qcompile.subject import SEED, Subject, subject_of_model, subject_of_pipeline
-from qcompile.version import __version__
-
-
-@dataclass
-class Built:
-    """A subject after the recipe, and what was measured on the way."""
-
-    plan: Plan
-    subject: Subject
-    packages: list[Package] = field(default_factory=list)
-    quantized_errors: dict[str, float] = field(default_factory=dict)
-    compiled_errors: dict[str, float] = field(default_factory=dict)
-    image_psnr_db: float | None = None
 
 
 @quiet_libraries()
@@ -94,7 +69,9 @@ def apply(
         _device_of(pipeline, model) if device is None and (pipeline or model) is not None else resolve_device(device)
     )
     with stage(progress, "plan"):
-        plan = make_plan(recipe, meta_subject(recipe, pipeline, model, example_inputs), where)
+        on_meta = meta_subject(recipe, pipeline, model, example_inputs)
+        recipe = recipe.naming(on_meta.denoiser)
+        plan = make_plan(recipe, on_meta, where)
     if plan.obstacles:
         raise MachineError(f"{'; '.join(plan.obstacles)}. Choose another scheme with --set, or another machine.")
     if any(step.phase is Phase.COMPILE for step in recipe.steps):
@@ -104,10 +81,9 @@ def apply(
         subject = _subject(recipe, pipeline, model, example_inputs, where, progress)
         built = _run(plan, subject, root, where, progress)
         with stage(progress, "write weights"):
-            _write(built, root)
-            (root / RECIPE).write_text(recipe.to_yaml(), encoding="utf-8")
+            write_built(built, root)
         with stage(progress, "digests"):
-            write_manifest(root, _manifest(built, where))
+            write_manifest(root, manifest_of(built, where))
     return read_artifact(target)
 
 
@@ -124,7 +100,8 @@ def _subject(
     if pipeline is None:
         source = recipe.header.model
         with stage(progress, "load the model"):
-            pipeline = load_pipeline(find_folder(source.id, source.revision), getattr(torch, source.dtype), device)
+            folder = find_folder(source.id, source.revision)
+            pipeline = load_pipeline(folder, getattr(torch, source.dtype), device)
     subject = subject_of_pipeline(recipe, pipeline)
     for component in subject.components.values():
         component.eval().requires_grad_(False)
@@ -143,16 +120,24 @@ def _run(plan: Plan, subject: Subject, root: Path, device: torch.device, progres
         reference = _outputs(denoiser, calls)
         before = paint(subject, next(iter(subject.shapes)), SEED)
     eager = reference
-    for step, module, changes in walk(plan.recipe, subject, device.type):
+    for index, (step, module, changes) in enumerate(walk(plan.recipe, subject, device.type)):
         _compare_with_plan(plan, changes)
         if step.phase is Phase.COMPILE:
             # What compiled code is held against; a later step of this phase must not see compiled output here.
             eager = eager if built.packages else _outputs(denoiser, calls)
-        workshop = Workshop(calls, root, progress, bounds.max_compiled_error)
+        workshop = Workshop(
+            calls,
+            root,
+            progress,
+            bounds.max_compiled_error,
+            pipeline=subject.pipeline,
+            inductor=plan.recipe.inductor_options(index),
+            part_calls=subject.part_calls,
+        )
         if step.phase is Phase.COMPILE:
             step.apply(module, changes, workshop)  # it reports every package as a stage of its own
         else:
-            with stage(progress, f"{step.kind} {step.component}"):
+            with stage(progress, f"{step.kind} {step.owner or 'pipeline'}"):
                 step.restructure(module)
                 step.apply(module, changes, workshop)
         built.packages += workshop.packages
@@ -202,7 +187,9 @@ def _install(built: Built, root: Path, calls: Mapping[str, Arguments], device: t
     index = device.index if device.type == "cuda" else -1
     loaded = [LoadedPackage(root / package.file, package, -1 if index is None else index) for package in built.packages]
     specs = {label: spec_of(call) for label, call in calls.items()}
-    install(built.subject.denoiser, built.subject.components[built.subject.denoiser], loaded, specs)
+    for name in dict.fromkeys(package.component for package in built.packages):
+        own = [item for item in loaded if item.package.component == name]
+        install(name, built.subject.components[name], own, specs if name == built.subject.denoiser else None)
 
 
 def _check(built: Built) -> None:
@@ -218,75 +205,6 @@ def _check(built: Built) -> None:
                     f"recipe allows {'finite values' if bound is None else f'{bound:g}'}. Nothing was put in place. "
                     "Exclude sensitive layers, choose a finer scheme, or widen the bound."
                 )
-
-
-def _write(built: Built, root: Path) -> None:
-    subject = built.subject
-    changed = _changed(built.plan)
-    if subject.pipeline is None:
-        _write_model(subject.components[subject.denoiser], root / subject.denoiser)
-        return
-    subject.pipeline.save_config(root)
-    for name, part in subject.pipeline.components.items():
-        if name in changed:
-            _write_model(subject.components[name], root / name)
-        elif part is not None:
-            part.save_pretrained(root / name)
-
-
-def _write_model(module: nn.Module, folder: Path) -> None:
-    module.save_config(folder) if hasattr(module, "save_config") else module.config.save_pretrained(folder)  # type: ignore[operator,union-attr]
-    write_tensors(module, folder)
-
-
-def _changed(plan: Plan) -> set[str]:
-    """Components that diffusers' own loader could not read back."""
-    return {step.component for step in plan.recipe.steps if step.phase is not Phase.COMPILE} | (
-        {plan.denoiser} if len(plan.components) == 1 else set()
-    )
-
-
-def _manifest(built: Built, device: torch.device) -> Manifest:
-    plan, subject, header = built.plan, built.subject, built.plan.recipe.header
-    owner = subject.pipeline if subject.pipeline is not None else subject.components[subject.denoiser]
-    changed = _changed(plan)
-    return Manifest(
-        qcompile=__version__,
-        recipe=RecipeRecord(name=header.name, version=header.version, sha256=plan.recipe.digest),
-        model=ModelRecord(
-            kind="model" if subject.pipeline is None else "pipeline",
-            class_name=type(owner).__name__,
-            id=header.model.id,
-            revision=header.model.revision,
-            dtype=header.model.dtype,
-        ),
-        environment=current(str(device)),
-        denoiser=subject.denoiser,
-        call=header.call,
-        shapes={
-            label: ShapeRecord(height=shape.height, width=shape.width, batch=shape.batch, frames=shape.frames)
-            for label, shape in subject.shapes.items()
-        },
-        components={
-            item.name: ComponentRecord(
-                class_name=item.class_name,
-                stored="qcompile" if item.name in changed else "diffusers",
-                bytes_before=item.before,
-                bytes_after=item.after,
-            )
-            for item in plan.components
-        },
-        changes=plan.changes,
-        calls={label: spec_of(call) for label, call in subject.calls().items()},
-        packages=tuple(built.packages),
-        verification=Verification(
-            quantized_relative_error=built.quantized_errors,
-            compiled_relative_error=built.compiled_errors,
-            image_psnr_db=built.image_psnr_db,
-            seed=SEED,
-        ),
-        files={},
-    )
 
 
 def _device_of(pipeline: Any, model: nn.Module | None) -> torch.device:

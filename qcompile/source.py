@@ -13,17 +13,23 @@ CONFIG_FILES = ["*.json", "*.txt", "*.model", "*/*.json", "*/*.txt", "*/*.model"
 WEIGHT_FILES = [*CONFIG_FILES, "*.safetensors", "*/*.safetensors"]
 
 
-def find_folder(model_id: str, revision: str | None = None, configs_only: bool = False) -> Path:
+def find_folder(model_id: str | None, revision: str | None = None, configs_only: bool = False) -> Path:
     """Return the local folder of a model, fetching it from the Hub where that is where it lives.
 
     Args:
-        model_id: `builtin:NAME`, a folder, or a Hub id `owner/name`.
+        model_id: `builtin:NAME`, a folder, or a Hub id `owner/name`; None in recipes that are for any model.
         revision: commit, branch or tag on the Hub.
         configs_only: leave weights on the Hub.
 
     Raises:
-        ModelError: there is no such builtin or folder, it is not in diffusers format, or the Hub can't be reached.
+        ModelError: no model is named, there is no such builtin or folder, it is not in diffusers format, or the Hub
+            can't be reached.
     """
+    if model_id is None:
+        raise ModelError(
+            "model.id: no model is named here. Name one with --model (--original where an artifact is compared): a "
+            "folder in diffusers format, a Hub id, or builtin:NAME."
+        )
     if model_id.startswith(BUILTIN):
         name = model_id.removeprefix(BUILTIN)
         if name not in BUILTINS:

@@ -4,17 +4,18 @@ import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
 from qcompile.aot.callspec import Arguments, Signature
-from qcompile.aot.capture import capture_first_call, count_rows
+from qcompile.aot.capture import capture_first_call, copy_tensors, count_rows
 from qcompile.errors import PlanError, nearest
 from qcompile.modules import linears
 from qcompile.pipeline import check_call, denoiser_of, meta_twin, models_of
-from qcompile.recipe import Recipe, Shape
+from qcompile.recipe import DENOISER, Recipe, Shape
 
 SEED = 0
 """Seed of the noise in captured calls and verification images."""
@@ -70,6 +71,30 @@ class Subject:
         if not self._calls:
             self._capture()
         return self._calls
+
+    def part_calls(self, component: str, part: str) -> dict[str, Arguments]:
+        """Arguments of the first call of a component's part by shape label, from short calls of the real pipeline.
+
+        Args:
+            component: the component, such as `vae`.
+            part: dotted name of a module inside it, such as `decoder`.
+
+        Raises:
+            PlanError: there is no pipeline, or it never calls the part.
+        """
+        if self.pipeline is None:
+            raise PlanError(f"{component}.{part}: a bare model has no pipeline whose calls could be captured.")
+        module = self.component(component, component).get_submodule(part)
+        found = {}
+        with quiet(self.pipeline):
+            for label in self.shapes:
+                call = self.arguments(label)
+                if "num_inference_steps" in inspect.signature(type(self.pipeline).__call__).parameters:
+                    # What comes after the last step is the same however many there are.
+                    call["num_inference_steps"] = 2
+                run = partial(self.pipeline, **call)
+                found[label] = copy_tensors(capture_first_call(module, run, f"{component}.{part}"))
+        return found
 
     def rows(self, component: str) -> dict[str, tuple[int, ...]]:
         """Rows that each linear of a component sees in one call, one number a shape.
@@ -147,9 +172,13 @@ def subject_of_model(recipe: Recipe, model: nn.Module, example_inputs: Sequence[
     Raises:
         PlanError: no example inputs, or the recipe's steps name more than one component.
     """
-    names = sorted({step.component for step in recipe.steps})
+    names = sorted({step.owner for step in recipe.steps if step.owner})
     if len(names) != 1:
-        raise PlanError(f"a bare model is one component, but the recipe's steps name {', '.join(names)}.")
+        raise PlanError(
+            f"a bare model is one component, but the recipe's steps name {', '.join(names) or 'no component'}."
+        )
+    if names == [DENOISER]:
+        names = ["unet" if "UNet" in type(model).__name__ else "transformer"]
     if not example_inputs:
         raise PlanError(
             "example_inputs: give one or more mappings of keyword arguments; shapes and rows come from them."
@@ -195,7 +224,7 @@ def _scheduler_on_cpu(pipeline: Any, needed: bool) -> Iterator[None]:
     if scheduler is None or not needed:
         yield
         return
-    original = scheduler.set_timesteps
+    original, own = scheduler.set_timesteps, vars(scheduler).get("set_timesteps")
 
     def set_timesteps(*args: Any, **kwargs: Any) -> Any:
         return original(*args, **(kwargs | {"device": "cpu"} if "device" in kwargs else kwargs))
@@ -206,4 +235,7 @@ def _scheduler_on_cpu(pipeline: Any, needed: bool) -> Iterator[None]:
     try:
         yield
     finally:
-        del scheduler.set_timesteps
+        if own is None:
+            del scheduler.set_timesteps
+        else:
+            scheduler.set_timesteps = own

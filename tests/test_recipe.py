@@ -50,7 +50,7 @@ def test_the_digest_follows_content_not_layout() -> None:
         ({"call": 3}, "call: input should be"),
         ({"shapes": [{"height": 0}]}, "shapes.0.height: input should be greater than or equal to 1"),
         ({"shapes": [{"height": 64, "width": 64}, {"width": 64, "height": 64}]}, "shapes.1: 64x64_b1 is declared twice"),
-        ({"steps": []}, "steps: a list of one or more steps is needed; valid steps: fuse_qkv"),
+        ({"steps": []}, "steps: a list of one or more steps is needed; valid steps: fuse_lora, fuse_qkv"),
         ({"steps": {"quantize": {}}}, "steps: a list of one or more steps"),
         ({"steps": ["quantize"]}, "steps.0: a step is one key"),
         ({"steps": [{"quantise": {}}]}, r"there is no step 'quantise'; did you mean 'quantize'\?"),

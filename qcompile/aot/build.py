@@ -2,9 +2,10 @@
 
 import io
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,19 +16,12 @@ from qcompile.aot.capture import LayerCalls, capture_calls
 from qcompile.aot.compare import relative_error
 from qcompile.aot.export import lift
 from qcompile.aot.groups import group_alike
+from qcompile.aot.options import BASE
 from qcompile.aot.runtime import LoadedPackage
 from qcompile.errors import StepError, VerifyError
 from qcompile.modules import repeated_blocks
 from qcompile.package import CallSpec, Package
 from qcompile.progress import Progress, stage
-
-INDUCTOR: dict[str, object] = {"emulate_precision_casts": True}
-"""Compiler options other than inductor's defaults; recorded with every package.
-
-Fused kernels keep intermediate values in float32 where eager rounds them to bfloat16. That alone changes pictures
-(pytorch#179520); in FLUX, guidance 3.0 becomes 3008 instead of 3000 when it is embedded, and the model was trained
-with the rounding. Emulating the casts costs about 1 % of a step and makes most blocks bit-equal to eager.
-"""
 
 
 def targets_of(module: nn.Module, scope: str) -> dict[str, nn.Module]:
@@ -37,23 +31,23 @@ def targets_of(module: nn.Module, scope: str) -> dict[str, nn.Module]:
 
 def build_packages(
     component: str,
-    module: nn.Module,
-    scope: str,
-    calls: Mapping[str, Arguments],
+    targets: Mapping[str, nn.Module],
+    runs: Mapping[str, Callable[[], Any]],
     root: Path,
     progress: Progress,
     max_relative_error: float,
+    inductor: Mapping[str, Any] = BASE,
 ) -> list[Package]:
-    """Compile `module` for the given calls.
+    """Compile modules of a component for the calls that happen to them.
 
     Args:
         component: its name in the pipeline; packages go to `root/compiled/component/SHAPE/CLASS.pt2`.
-        module: the component, quantized and in eval mode. It is left as it is.
-        scope: `blocks` or `full`.
-        calls: arguments of the component's forward by shape label.
+        targets: what is compiled, by dotted name inside the component; quantized and in eval mode, left as they are.
+        runs: run the component for one declared shape each, by label.
         root: the artifact folder being written.
         progress: told of each package.
         max_relative_error: bound on ‖compiled − eager‖ / ‖eager‖ of the first, middle and last layer of each package.
+        inductor: compiler options other than inductor's defaults; recorded with every package.
 
     Returns:
         One record for each file written.
@@ -62,11 +56,10 @@ def build_packages(
         StepError: export or compilation failed.
         VerifyError: compiled output differs from eager output by more than the bound.
     """
-    targets = targets_of(module, scope)
     groups = group_alike(targets)
     built: dict[tuple[int, object], Package] = {}
-    for label, arguments in calls.items():
-        seen = _capture(module, targets, groups, arguments)
+    for label, run in runs.items():
+        seen = _capture(targets, groups, run)
         for index, group in enumerate(groups):
             for key, layers in _layers_by_call(group, seen).items():
                 known = built.get((index, key))
@@ -77,14 +70,12 @@ def build_packages(
                 block = type(targets[next(iter(layers))]).__name__
                 file = _free_name(root, f"compiled/{component}/{label}", block)
                 with stage(progress, f"compile {block} for {label} ({len(layers)} {_noun(layers)})"):
-                    built[index, key] = _build(component, targets, layers, seen, root, file, label)
+                    built[index, key] = _build(component, targets, layers, seen, root, file, label, inductor)
                 check_errors(built[index, key], max_relative_error)
     return list(built.values())
 
 
-def _capture(
-    module: nn.Module, targets: Mapping[str, nn.Module], groups: list[list[str]], arguments: Arguments
-) -> LayerCalls:
+def _capture(targets: Mapping[str, nn.Module], groups: list[list[str]], run: Callable[[], Any]) -> LayerCalls:
     group_of = {name: index for index, group in enumerate(groups) for name in group}
     probes = {group[index] for group in groups for index in (0, len(group) // 2, -1)}
     met: set[tuple[int, object]] = set()
@@ -94,7 +85,7 @@ def _capture(
         met.add((group_of[name], spec.key()))
         return first or name in probes
 
-    return capture_calls(module, targets, arguments, keep)
+    return capture_calls(targets, run, keep)
 
 
 def _layers_by_call(group: list[str], seen: LayerCalls) -> dict[object, dict[str, CallSpec]]:
@@ -114,12 +105,13 @@ def _build(
     root: Path,
     file: str,
     label: str,
+    inductor: Mapping[str, Any],
 ) -> Package:
     started = time.perf_counter()
     captured = {name: seen.arguments[name, spec] for name, spec in layers.items() if (name, spec) in seen.arguments}
     exported = next(iter(captured))
     lifted = lift(targets[exported], captured[exported])
-    _compile(lifted.program, root / file, type(targets[exported]).__name__)
+    _compile(lifted.program, root / file, type(targets[exported]).__name__, inductor)
     package = Package(
         component=component,
         file=file,
@@ -129,7 +121,7 @@ def _build(
         call=layers[exported],
         inputs=lifted.inputs,
         output=lifted.output,
-        inductor=dict(INDUCTOR),
+        inductor=dict(inductor),
         relative_errors={},
         build_seconds=round(time.perf_counter() - started, 3),
     )
@@ -137,11 +129,11 @@ def _build(
     return replace(package, relative_errors={name: _error(targets[name], captured[name], loaded) for name in captured})
 
 
-def _compile(program: torch.export.ExportedProgram, path: Path, block: str) -> None:
+def _compile(program: torch.export.ExportedProgram, path: Path, block: str, inductor: Mapping[str, Any]) -> None:
     # Through memory: where the disk is full, torch's own writer of files ends the whole process.
     content = io.BytesIO()
     try:
-        torch._inductor.aoti_compile_and_package(program, package_path=content, inductor_configs=dict(INDUCTOR))
+        torch._inductor.aoti_compile_and_package(program, package_path=content, inductor_configs=dict(inductor))
     except RuntimeError as error:
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise StepError(

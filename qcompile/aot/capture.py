@@ -51,11 +51,13 @@ class LayerCalls:
 
 
 def capture_calls(
-    model: nn.Module, modules: Mapping[str, nn.Module], arguments: Arguments, keep: Callable[[str, CallSpec], bool]
+    modules: Mapping[str, nn.Module], run: Callable[[], Any], keep: Callable[[str, CallSpec], bool]
 ) -> LayerCalls:
-    """Run `model` on `arguments` and record what its `modules` are called with.
+    """Run `run` and record what `modules` are called with.
 
     Args:
+        modules: by dotted name.
+        run: calls the model they are part of.
         keep: asked once for each module and distinct call whether to copy the tensors; all of them would not fit.
     """
     calls = LayerCalls({name: [] for name in modules}, {})
@@ -77,7 +79,7 @@ def capture_calls(
     ]
     try:
         with torch.no_grad():
-            model(**arguments)
+            run()
     finally:
         for hook in hooks:
             hook.remove()
@@ -95,21 +97,21 @@ def copy_tensors(value: Any) -> Any:
     return value
 
 
-def count_rows(layers: dict[str, nn.Module], run: Callable[[], Any]) -> dict[str, int]:
+def count_rows(layers: Mapping[str, nn.Linear], run: Callable[[], Any]) -> dict[str, int]:
     """Run `run` and return the rows each of `layers` saw in one call, the fewest where it was called more than once.
 
     A linear given [..., in_features] sees the product of the leading dimensions.
     """
     rows: dict[str, int] = {}
 
-    def counter(name: str) -> Callable[..., None]:
+    def counter(name: str, features: int) -> Callable[..., None]:
         def count(_: nn.Module, args: tuple[Any, ...]) -> None:
-            seen = args[0].numel() // max(args[0].shape[-1], 1)
+            seen = args[0].numel() // max(features, 1)
             rows[name] = min(rows.get(name, seen), seen)
 
         return count
 
-    hooks = [layer.register_forward_pre_hook(counter(name)) for name, layer in layers.items()]
+    hooks = [layer.register_forward_pre_hook(counter(name, layer.in_features)) for name, layer in layers.items()]
     try:
         with torch.no_grad():
             run()

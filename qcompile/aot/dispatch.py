@@ -68,7 +68,7 @@ def install(
     component: str,
     module: nn.Module,
     loaded: list[LoadedPackage],
-    calls: Mapping[str, CallSpec],
+    calls: Mapping[str, CallSpec] | None,
     on_unknown_shape: OnUnknownShape = "error",
 ) -> Callable[[], None]:
     """Make the layers of `module` run their packages.
@@ -77,7 +77,7 @@ def install(
         component: name for messages.
         module: the component.
         loaded: packages of this component.
-        calls: the component's own call specs by shape label.
+        calls: the component's own call specs by shape label; None where only its layers check their calls.
         on_unknown_shape: what a call without a package does.
 
     Returns:
@@ -94,7 +94,7 @@ def install(
         forward = CompiledForward(layer, f"{component}.{name}".rstrip("."), bindings, on_unknown_shape)
         layer.forward = forward  # type: ignore[method-assign]
     guard = None
-    if on_unknown_shape == "error":
+    if on_unknown_shape == "error" and calls is not None:
         guard = module.register_forward_pre_hook(ShapeGuard(module, component, calls), with_kwargs=True)
 
     def remove() -> None:

@@ -73,9 +73,9 @@ class ModelRecord(pydantic.BaseModel):
     kind: Literal["pipeline", "model"]
     """What `load` gives back: a diffusers pipeline, or a bare model."""
     class_name: str
-    """Pipeline class, or model class for a bare model; a class of diffusers."""
-    id: str
-    """Hub id, folder, or `builtin:NAME`, as the recipe names it."""
+    """Pipeline class, or model class for a bare model; a class of diffusers or transformers."""
+    id: str | None
+    """Hub id, folder, or `builtin:NAME`, as the recipe names it; null where it names none."""
     revision: str | None
     """Commit, branch or tag on the Hub."""
     dtype: Literal["bfloat16", "float16", "float32"]

@@ -73,7 +73,7 @@ def text(plan: Plan, every_layer: bool = False) -> str:
     parts = [f"{header.name} version {header.version}: {header.model.id} on {plan.device_type}, shapes {shapes}"]
     for index, step in enumerate(plan.recipe.steps):
         changes = [change for change in plan.changes if change.step == index]
-        parts.append(f"steps.{index} {step.kind} {step.component}\n{_step(changes, every_layer)}")
+        parts.append(f"steps.{index} {step.kind} {step.owner or ''}".rstrip() + f"\n{_step(changes, every_layer)}")
     parts.append(_weights(plan))
     if plan.obstacles:
         listed = "\n".join(f"  {obstacle}" for obstacle in plan.obstacles)

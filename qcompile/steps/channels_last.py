@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 from qcompile.change import Change
 from qcompile.errors import PlanError
-from qcompile.steps.step import Phase, Step, Target
+from qcompile.steps.step import ComponentStep, Phase, Target
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-class ChannelsLast(Step):
+class ChannelsLast(ComponentStep):
     """Lay out the weights of two-dimensional convolutions as channels_last; values stay the same."""
 
     kind: ClassVar[str] = "channels_last"

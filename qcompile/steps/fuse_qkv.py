@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from qcompile.change import Change
 from qcompile.errors import PlanError
-from qcompile.steps.step import Phase, Step, Target
+from qcompile.steps.step import ComponentStep, Phase, Target
 
 if TYPE_CHECKING:
     from torch import nn
@@ -19,7 +19,7 @@ REPLACED = {
 }
 
 
-class FuseQkv(Step):
+class FuseQkv(ComponentStep):
     """Compute query, key and value by one matrix product instead of three."""
 
     kind: ClassVar[str] = "fuse_qkv"

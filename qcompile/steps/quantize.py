@@ -11,14 +11,14 @@ from qcompile.change import Change
 from qcompile.errors import PlanError, StepError, nearest
 from qcompile.schemes import SCHEMES, Scheme
 from qcompile.selectors import Candidate, Layers, select
-from qcompile.steps.step import Phase, Step, Target, Workshop
+from qcompile.steps.step import ComponentStep, Phase, Target, Workshop
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
 
-class Quantize(Step):
+class Quantize(ComponentStep):
     """Store the weights of the chosen linears in a quantized scheme.
 
     With no `layers` it takes the linears inside repeated blocks, without norm, modulation and embedding layers.

@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pydantic
 
@@ -32,14 +33,20 @@ class Phase(IntEnum):
     COMPILE = 3
 
 
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+"""No compiler options."""
+
+
 @dataclass(frozen=True)
 class Target:
-    """One component as a step sees it while planning: on meta in `plan`, for real in `apply`."""
+    """What a step acts on as it sees it while planning: on meta in `plan`, for real in `apply`."""
 
     index: int
     """The step's index in the recipe."""
     component: str
+    """Name of the component; for a `PipelineStep` that of the denoiser."""
     module: nn.Module
+    """The component; for a `PipelineStep` the denoiser."""
     is_denoiser: bool
     device_type: str
     """Where the artifact will run: `cpu` or `cuda`."""
@@ -49,6 +56,10 @@ class Target:
     """What earlier steps do to this component."""
     rows: Callable[[], Mapping[str, tuple[int, ...]]]
     """Rows that each linear sees in one call, by dotted name, one number a declared shape."""
+    pipeline: Any = None
+    """The pipeline around the component; None where a recipe is applied to a bare model."""
+    inductor: Mapping[str, Any] = field(default_factory=dict)
+    """Compiler options that earlier `inductor` steps set for this component."""
 
     def place(self, kind: str) -> str:
         """Where the step stands in the recipe, for messages."""
@@ -66,23 +77,31 @@ class Workshop:
     progress: Progress
     max_compiled_error: float
     """Bound on the relative error of compiled against eager output."""
+    pipeline: Any = None
+    """The pipeline around the component; None for a bare model."""
+    inductor: Mapping[str, Any] = field(default_factory=dict)
+    """Compiler options that earlier `inductor` steps set for this component."""
+    part_calls: Callable[[str, str], Mapping[str, Arguments]] | None = None
+    """Captures the arguments of a part of a component, `("vae", "decoder")`, from real calls, by shape label."""
     packages: list[Package] = field(default_factory=list)
     """What compile steps built; the runner installs and records it."""
 
 
 class Step(pydantic.BaseModel):
-    """One entry of a recipe's `steps`. A subclass is the step's options; its docstring is the schema's description."""
+    """One entry of a recipe's `steps`. A subclass is the step's options; its docstring is the schema's description.
+
+    Derive from `ComponentStep` or `PipelineStep`.
+    """
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
 
     kind: ClassVar[str]
     phase: ClassVar[Phase]
 
-    component: str = pydantic.Field(
-        # It names a folder of the artifact.
-        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
-        description="component of the pipeline: transformer, unet, vae, text_encoder, …",
-    )
+    @property
+    def owner(self) -> str | None:
+        """Name of the one component that the step acts on; None where it takes the pipeline."""
+        return None
 
     def changes(self, target: Target) -> tuple[Change, ...]:
         """Say for every module concerned what will happen or why not. Changes nothing.
@@ -92,11 +111,35 @@ class Step(pydantic.BaseModel):
         """
         raise NotImplementedError
 
-    def restructure(self, module: nn.Module) -> None:
-        """Change the component's structure. Runs alike on meta in `plan` and `load` and for real in `apply`."""
+    def restructure(self, module: Any) -> None:
+        """Change the component's (or pipeline's) structure: on meta in `plan` and `load`, for real in `apply`."""
 
-    def apply(self, module: nn.Module, changes: tuple[Change, ...], workshop: Workshop) -> None:
-        """Change the component's values or build code for it. Runs in `apply` only, after `restructure`."""
+    def apply(self, module: Any, changes: tuple[Change, ...], workshop: Workshop) -> None:
+        """Change values or build code. Runs in `apply` only, after `restructure`."""
 
-    def prepare(self, module: nn.Module) -> None:
-        """Redo after `load` what can't be saved (a JIT compilation)."""
+    def prepare(self, module: Any, inductor: Mapping[str, Any] = NOTHING) -> None:
+        """Redo after `load` what can't be saved (a JIT compilation).
+
+        Args:
+            module: the component or pipeline.
+            inductor: compiler options that earlier steps set for it.
+        """
+
+
+class ComponentStep(Step):
+    """A step that acts on one component."""
+
+    component: str = pydantic.Field(
+        # It names a folder of the artifact.
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
+        description="component of the pipeline: transformer, unet, vae, text_encoder, … or denoiser, the one that runs "
+        "at every step, whatever it is called",
+    )
+
+    @property
+    def owner(self) -> str | None:
+        return self.component
+
+
+class PipelineStep(Step):
+    """A step that acts on the pipeline; its changes name the components concerned."""

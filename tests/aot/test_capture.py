@@ -41,7 +41,7 @@ def test_a_pipeline_that_never_calls_the_component_is_an_error() -> None:
 
 def test_calls_of_layers_are_copies_and_only_those_asked_for() -> None:
     model, call = make_model(), make_call()
-    seen = capture_calls(model, repeated_blocks(model), call, lambda name, spec: name == "blocks.1")
+    seen = capture_calls(repeated_blocks(model), lambda: model(**call), lambda name, spec: name == "blocks.1")
     assert [name for name, _ in seen.arguments] == ["blocks.1"]
     assert {name: len(specs) for name, specs in seen.specs.items()} == {"blocks.0": 1, "blocks.1": 1, "blocks.2": 1}
     (arguments,) = seen.arguments.values()

@@ -13,6 +13,7 @@ from qcompile.aot.callspec import spec_of
 from qcompile.aot.dispatch import install
 from qcompile.aot.runtime import LoadedPackage
 from qcompile.errors import CallError, MachineError, VerifyError
+from qcompile.modules import repeated_blocks
 from qcompile.package import Package
 from qcompile.progress import Silent
 
@@ -21,10 +22,15 @@ pytestmark = pytest.mark.slow
 CALLS = {"a": make_call(24), "b": make_call(40), "a again": make_call(24, seed=9)}
 
 
+def build(model: nn.Module, calls: dict, root: Path) -> list[Package]:
+    runs = {label: lambda call=call: model(**call) for label, call in calls.items()}
+    return build_packages("model", repeated_blocks(model), runs, root, Silent(), 1e-4)
+
+
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Package]]:
     root = tmp_path_factory.mktemp("packages")
-    return root, build_packages("model", make_model(), "blocks", CALLS, root, Silent(), 1e-4)
+    return root, build(make_model(), CALLS, root)
 
 
 @pytest.fixture
@@ -138,7 +144,7 @@ def test_a_file_that_is_no_package(tmp_path: Path, loaded: list[LoadedPackage]) 
 def test_layers_that_differ_get_packages_of_their_own(tmp_path: Path) -> None:
     model = make_model()
     model.blocks[1].gain = 2.0
-    packages = build_packages("model", model, "blocks", {"a": CALLS["a"]}, tmp_path, Silent(), 1e-4)
+    packages = build(model, {"a": CALLS["a"]}, tmp_path)
     assert [(package.file, package.layers) for package in packages] == [
         ("compiled/model/a/Block.pt2", ("blocks.0", "blocks.2")),
         ("compiled/model/a/Block_2.pt2", ("blocks.1",)),

@@ -31,7 +31,7 @@ class RunsGraph:
 
 
 def block_calls(model: nn.Module, call: dict) -> dict[str, dict]:
-    found = capture_calls(model, repeated_blocks(model), call, lambda name, spec: True)
+    found = capture_calls(repeated_blocks(model), lambda: model(**call), lambda name, spec: True)
     return {name: arguments for (name, _), arguments in found.arguments.items()}
 
 

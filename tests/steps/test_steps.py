@@ -20,7 +20,7 @@ def test_every_option_is_described(step: type[Step]) -> None:
 
 
 def target(
-    module, earlier=(), component: str = "model", device: str = "cpu", compiled: bool = False, rows=None
+    module, earlier=(), component: str = "model", device: str = "cpu", compiled: bool = False, rows=None, pipeline=None
 ) -> Target:
     """A component as a step sees it."""
     return Target(
@@ -32,6 +32,7 @@ def target(
         compiled=compiled,
         earlier=tuple(earlier),
         rows=lambda: rows or {},
+        pipeline=pipeline,
     )
 
 
@@ -51,6 +52,7 @@ def test_what_a_step_can_not_do_is_refused_with_its_place() -> None:
         Compile(component="model", mode="aot").changes(target(plain))
     with pytest.raises(PlanError, match="'vae' is not called at every step"):
         Compile(component="vae", mode="aot").changes(target(plain, component="vae"))
+    assert Compile(component="vae", mode="jit", scope="full").changes(target(plain, component="vae"))
     (whole,) = Compile(component="model", mode="aot", scope="full").changes(target(plain))
     assert (whole.module, whole.action) == ("", "aot Sequential")
     with pytest.raises(PlanError, match="model is compiled by an earlier step already"):

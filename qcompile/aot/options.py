@@ -1,0 +1,65 @@
+"""Compiler options: those every compilation gets, those of torch's modes, and those a recipe sets."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from qcompile.errors import PlanError, nearest
+
+BASE: Mapping[str, Any] = {"emulate_precision_casts": True}
+"""Options other than inductor's defaults that every compilation gets; recorded with every package.
+
+Fused kernels keep intermediate values in float32 where eager rounds them to bfloat16. That alone changes pictures
+(pytorch#179520); in FLUX, guidance 3.0 becomes 3008 instead of 3000 when it is embedded, and the model was trained
+with the rounding. Emulating the casts costs about 1 % of a step and makes most blocks bit-equal to eager.
+"""
+
+OURS = ("aot_inductor", "cpp_wrapper", "freezing", "always_keep_tensor_constants")
+"""Beginnings of options that decide how packages are put together; a recipe can't set them."""
+
+
+def options_of(tuning: str, inductor: Mapping[str, Any]) -> dict[str, Any]:
+    """All options of one compilation; what a recipe sets wins over a mode's.
+
+    Args:
+        tuning: one of torch.compile's modes, `default` sets none.
+        inductor: what the recipe's `inductor` steps set.
+    """
+    from torch._inductor import list_mode_options
+
+    return {**BASE, **list_mode_options(tuning), **inductor}
+
+
+def check_options(options: Mapping[str, Any], place: str) -> None:
+    """Refuse options that the installed torch does not know, or values of another type than its own.
+
+    Raises:
+        PlanError: naming the option and what is allowed.
+    """
+    import torch
+    from torch._inductor import config
+
+    known = config.get_config_copy()
+    for name, value in options.items():
+        if name not in known:
+            close = [candidate for candidate in known if not candidate.startswith("_")]
+            hint = nearest(name, close).partition(" Allowed here:")[0].partition("allowed here:")[0]
+            raise PlanError(
+                f"{place}.{name}: torch {torch.__version__} has no such compiler option; {hint or 'see '}"
+                f"torch._inductor.config lists them."
+            )
+        if name.startswith(OURS):
+            raise PlanError(f"{place}.{name}: qcompile sets this option itself. Take it out.")
+        expected = known[name]
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        fits = (
+            expected is None
+            or type(value) is type(expected)
+            or (number and isinstance(expected, float))
+            # Several switches default to None or a function, and some to a bool that takes a word as well.
+            or not isinstance(expected, bool | int | float | str)
+        )
+        if not fits:
+            raise PlanError(
+                f"{place}.{name}: {value!r} is a {type(value).__name__}; torch has {expected!r}, a "
+                f"{type(expected).__name__}, there."
+            )

@@ -1,0 +1,113 @@
+"""What a recipe made of its subject, and how that becomes the files of an artifact."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from qcompile.aot.callspec import spec_of
+from qcompile.artifact.manifest import (
+    RECIPE,
+    ComponentRecord,
+    Manifest,
+    ModelRecord,
+    RecipeRecord,
+    ShapeRecord,
+    Verification,
+)
+from qcompile.artifact.tensors import write_tensors
+from qcompile.environment import current
+from qcompile.package import Package
+from qcompile.planner import Plan
+from qcompile.steps import Phase
+from qcompile.subject import SEED, Subject
+from qcompile.version import __version__
+
+
+@dataclass
+class Built:
+    """A subject after the recipe, and what was measured on the way."""
+
+    plan: Plan
+    subject: Subject
+    packages: list[Package] = field(default_factory=list)
+    quantized_errors: dict[str, float] = field(default_factory=dict)
+    compiled_errors: dict[str, float] = field(default_factory=dict)
+    image_psnr_db: float | None = None
+
+
+def write_built(built: Built, root: Path) -> None:
+    """Write the weights, configurations and recipe of what was built to `root`.
+
+    Raises:
+        ArtifactError: a weight has no safetensors form.
+    """
+    (root / RECIPE).write_text(built.plan.recipe.to_yaml(), encoding="utf-8")
+    subject = built.subject
+    changed = _changed(built.plan)
+    if subject.pipeline is None:
+        _write_model(subject.components[subject.denoiser], root / subject.denoiser)
+        return
+    subject.pipeline.save_config(root)
+    for name, part in subject.pipeline.components.items():
+        if name in changed:
+            _write_model(subject.components[name], root / name)
+        elif part is not None:
+            part.save_pretrained(root / name)
+
+
+def _write_model(module: nn.Module, folder: Path) -> None:
+    module.save_config(folder) if hasattr(module, "save_config") else module.config.save_pretrained(folder)  # type: ignore[operator,union-attr]
+    write_tensors(module, folder)
+
+
+def _changed(plan: Plan) -> set[str]:
+    """Components that diffusers' own loader could not read back."""
+    kinds = {step.kind for step in plan.recipe.steps if step.phase is not Phase.COMPILE}
+    found = {change.component for change in plan.changes if change.kind in kinds}
+    return found | ({plan.denoiser} if len(plan.components) == 1 else set())
+
+
+def manifest_of(built: Built, device: torch.device) -> Manifest:
+    """The manifest of what was built on `device`, without the files' digests."""
+    plan, subject, header = built.plan, built.subject, built.plan.recipe.header
+    owner = subject.pipeline if subject.pipeline is not None else subject.components[subject.denoiser]
+    changed = _changed(plan)
+    return Manifest(
+        qcompile=__version__,
+        recipe=RecipeRecord(name=header.name, version=header.version, sha256=plan.recipe.digest),
+        model=ModelRecord(
+            kind="model" if subject.pipeline is None else "pipeline",
+            class_name=type(owner).__name__,
+            id=header.model.id,
+            revision=header.model.revision,
+            dtype=header.model.dtype,
+        ),
+        environment=current(str(device)),
+        denoiser=subject.denoiser,
+        call=header.call,
+        shapes={
+            label: ShapeRecord(height=shape.height, width=shape.width, batch=shape.batch, frames=shape.frames)
+            for label, shape in subject.shapes.items()
+        },
+        components={
+            item.name: ComponentRecord(
+                class_name=item.class_name,
+                stored="qcompile" if item.name in changed else "diffusers",
+                bytes_before=item.before,
+                bytes_after=item.after,
+            )
+            for item in plan.components
+        },
+        changes=plan.changes,
+        calls={label: spec_of(call) for label, call in subject.calls().items()},
+        packages=tuple(built.packages),
+        verification=Verification(
+            quantized_relative_error=built.quantized_errors,
+            compiled_relative_error=built.compiled_errors,
+            image_psnr_db=built.image_psnr_db,
+            seed=SEED,
+        ),
+        files={},
+    )

@@ -1,0 +1,69 @@
+import pytest
+import torch
+from torch import nn
+
+import qcompile
+from qcompile import recipe as recipes
+from qcompile.aot.options import BASE, options_of
+from qcompile.errors import PlanError, RecipeError
+from qcompile.steps.inductor import Inductor
+from steps.test_steps import target
+
+TEXT = """
+name: test
+version: 1
+model: {id: "builtin:flux-mini"}
+steps:
+  - inductor: {component: unet, options: {conv_1x1_as_mm: true, epilogue_fusion: false}}
+  - inductor: {component: vae, options: {max_autotune: true}}
+  - inductor: {component: unet, options: {epilogue_fusion: true}}
+  - compile: {component: unet, mode: jit}
+"""
+
+
+def test_options_reach_the_compile_steps_of_their_component_that_follow() -> None:
+    recipe = recipes.parse(TEXT)
+    assert recipe.inductor_options(3) == {"conv_1x1_as_mm": True, "epilogue_fusion": True}
+    assert recipe.inductor_options(2) == {"conv_1x1_as_mm": True, "epilogue_fusion": False}
+    assert recipe.inductor_options(0) == {}
+
+
+def test_a_recipe_wins_over_a_mode_and_a_mode_over_the_base() -> None:
+    found = options_of("max-autotune-no-cudagraphs", {"coordinate_descent_tuning": False})
+    assert found == {**BASE, "max_autotune": True, "coordinate_descent_tuning": False}
+    assert options_of("default", {}) == BASE
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"conv_1x1_as_mmm": True},
+            r"steps.1.inductor.options.conv_1x1_as_mmm: torch .* did you mean 'conv_1x1_as_mm'",
+        ),
+        ({"max_autotune": "yes"}, "'yes' is a str; torch has False, a bool, there"),
+        ({"epilogue_fusion": 1}, "1 is a int; torch has True, a bool, there"),
+        ({"aot_inductor.package": True}, "qcompile sets this option itself"),
+    ],
+)
+def test_what_torch_does_not_know_is_refused(options: dict, message: str) -> None:
+    with pytest.raises(PlanError, match=message):
+        Inductor(component="model", options=options).changes(target(nn.Linear(2, 2), compiled=True))
+
+
+def test_options_that_nothing_would_use_are_refused() -> None:
+    with pytest.raises(PlanError, match="no compile step of model follows"):
+        Inductor(component="model", options={"max_autotune": True}).changes(target(nn.Linear(2, 2)))
+    with pytest.raises(RecipeError, match="options"):
+        recipes.parse(TEXT.replace("{max_autotune: true}", "{}"))
+
+
+def test_they_never_leak(make_recipe) -> None:
+    before = torch._inductor.config.get_config_copy()
+    steps = [
+        {"inductor": {"component": "transformer", "options": {"conv_1x1_as_mm": True}}},
+        {"compile": {"component": "transformer", "mode": "jit", "scope": "blocks"}},
+    ]
+    plan = qcompile.plan(make_recipe(steps=steps))
+    assert plan.changes[0].action == "conv_1x1_as_mm=True"
+    assert torch._inductor.config.get_config_copy() == before
