@@ -1,5 +1,6 @@
 import copy
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -96,6 +97,8 @@ class TestCompiled:
         target = tmp_path / "image.npy"
         # No compiler, no caches, another folder: the artifact is all there is.
         environment = {"PATH": "/nowhere", "HOME": str(tmp_path), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+        # Sums are split among threads: another number of them rounds differently.
+        environment |= {name: os.environ[name] for name in ("OMP_NUM_THREADS",) if name in os.environ}
         subprocess.run(
             [sys.executable, "-c", program, str(moved), str(target)],
             check=True,

@@ -9,7 +9,8 @@ from conftest import DEMO, demo_data, eager_steps
 from PIL import Image
 
 import qcompile
-from qcompile.errors import ArtifactError, MachineError, PlanError, StepError, VerifyError
+from qcompile import recipe as recipes
+from qcompile.errors import ArtifactError, MachineError, ModelError, PlanError, StepError, VerifyError
 from qcompile.modules import linears
 from qcompile.pipeline import load_pipeline
 from qcompile.planner import plan
@@ -162,3 +163,19 @@ def test_the_compiled_demo(compiled_artifact: Path) -> None:
     reference = np.asarray(Image.open(compiled_artifact / "reference.png"))
     assert reference.shape == (128, 128, 3)
     assert demo_data()["name"] in artifact.recipe_text
+
+
+def test_a_recipe_for_any_model(make_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    steps = [{"quantize": {"component": "denoiser", "scheme": "int8_weight_only"}}]
+    recipe = make_recipe(steps=steps, model={"dtype": "bfloat16"})
+    with pytest.raises(ModelError, match=r"model.id: no model is named here. Name one with --model"):
+        qcompile.apply(recipe, out=tmp_path / "nothing")
+    pipeline = load_pipeline(find_folder("builtin:flux-mini"), torch.bfloat16, torch.device("cpu"))
+    artifact = qcompile.apply(recipe, pipeline=pipeline, out=tmp_path / "live")
+    assert artifact.manifest.model.id is None
+    assert "component: transformer" in artifact.recipe_text  # an artifact says what was done
+    assert {change.component for change in artifact.manifest.changes} == {"transformer"}
+    assert type(qcompile.load(tmp_path / "live").transformer).__name__ == "FluxTransformer2DModel"
+    named = qcompile.plan(recipes.parse(recipe.to_yaml(), model="builtin:flux-mini"))
+    assert named.recipe.steps[0].owner == "transformer"
+    assert named.changes == artifact.manifest.changes
