@@ -25,6 +25,23 @@ class Silent:
         return
 
 
+class Stopwatch:
+    """Passes on what it is told, and remembers the seconds of every stage that came to its end."""
+
+    def __init__(self, inner: Progress) -> None:
+        self._inner = inner
+        self._title = ""
+        self.seconds: dict[str, float] = {}
+
+    def start(self, title: str) -> None:
+        self._title = title
+        self._inner.start(title)
+
+    def finish(self, seconds: float) -> None:
+        self.seconds[self._title] = self.seconds.get(self._title, 0.0) + seconds
+        self._inner.finish(seconds)
+
+
 @contextmanager
 def stage(progress: Progress, title: str) -> Iterator[None]:
     """Report `title` while the body runs; a body that raises is not reported as finished."""

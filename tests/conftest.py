@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import HealthCheck, settings
 
 import qcompile
 from qcompile import recipe as recipes
@@ -12,6 +13,10 @@ from qcompile.recipe import Recipe
 
 ROOT = Path(__file__).parent.parent
 RECIPES = ROOT / "recipes"
+# A busy machine is no bug: properties are checked, not how fast examples come.
+settings.register_profile("steady", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("steady")
+
 DEMO = RECIPES / "flux_mini_int8.yaml"
 
 

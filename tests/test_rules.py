@@ -11,7 +11,7 @@ PACKAGE = ROOT / "qcompile"
 
 RANKS = (
     ("cli",),
-    ("benchmark", "sheet", "doctor"),
+    ("benchmark", "bench", "sheet", "doctor"),
     ("compare",),
     ("loader", "runner"),
     ("built",),

@@ -1,0 +1,169 @@
+"""What `qcompile bench` measured, as one JSON file: `recipes/measured/RECIPE.DEVICE.json`."""
+
+import re
+import statistics
+from pathlib import Path
+from typing import Any, Literal
+
+import pydantic
+
+from qcompile.environment import Environment
+from qcompile.errors import ModelError
+
+_RECORD = pydantic.ConfigDict(extra="forbid", frozen=True)
+FORMAT = 1
+
+
+class Measured(pydantic.BaseModel):
+    """One quantity of one arm: the median of `count` values and their extremes."""
+
+    model_config = _RECORD
+
+    arm: str
+    """Arm, or `machine` for what the machine can do at best."""
+    metric: str
+    """What it is: `step`, `image`, `load`, …"""
+    unit: Literal["ms", "s", "bytes", "TFLOP/s", "GB/s", "image/s", "USD/1000 images", "ratio"]
+    """Unit of the values."""
+    shape: str = ""
+    """Label of the declared shape; empty where it does not matter."""
+    value: pydantic.FiniteFloat
+    """Median."""
+    low: pydantic.FiniteFloat
+    """Smallest value."""
+    high: pydantic.FiniteFloat
+    """Largest value."""
+    count: int
+    """How many values."""
+
+
+class Ratio(pydantic.BaseModel):
+    """One arm's time over another's: the median of each round's ratio, so that drift of the machine cancels."""
+
+    model_config = _RECORD
+
+    metric: str
+    """What is compared: `step`, `image`, …"""
+    arm: str
+    """The arm above the line."""
+    over: str
+    """The arm below it."""
+    shape: str = ""
+    """Label of the declared shape."""
+    value: pydantic.FiniteFloat
+    """Median of the ratios."""
+    low: pydantic.FiniteFloat
+    """Smallest."""
+    high: pydantic.FiniteFloat
+    """Largest."""
+    count: int
+    """Rounds."""
+
+
+class Record(pydantic.BaseModel):
+    """One run of the benchmark."""
+
+    model_config = _RECORD
+
+    format: Literal[1] = 1
+    """Version of this layout."""
+    command: str
+    """What makes it again."""
+    date: str
+    """Day, as YYYY-MM-DD."""
+    recipe: str
+    """The recipe's name."""
+    recipe_version: int
+    """Its version."""
+    recipe_sha256: str
+    """Digest of its content."""
+    model: str | None
+    """The model's id."""
+    environment: Environment
+    """Machine and versions."""
+    cpus: int
+    """Processor cores."""
+    bytes_before: int
+    """Weights of the original."""
+    bytes_after: int
+    """Weights of the artifact."""
+    package_bytes: int
+    """Compiled code of the artifact."""
+    measured: tuple[Measured, ...]
+    """Every quantity."""
+    ratios: tuple[Ratio, ...]
+    """Ratios of arms that were timed in turn."""
+    absent: dict[str, str]
+    """Arms that gave nothing, and why: out of memory, no such hardware, interrupted."""
+    notes: tuple[str, ...]
+    """What a reader must know: throttling seen, weights that are random."""
+
+    def find(self, arm: str, metric: str, shape: str | None = None) -> Measured | None:
+        """The first quantity of that arm and name."""
+        return next(
+            (
+                item
+                for item in self.measured
+                if (item.arm, item.metric) == (arm, metric) and shape in (None, item.shape)
+            ),
+            None,
+        )
+
+    def ratio(self, arm: str, over: str, metric: str = "step") -> Ratio | None:
+        """The first ratio of two arms."""
+        return next((item for item in self.ratios if (item.arm, item.over, item.metric) == (arm, over, metric)), None)
+
+
+def measured(arm: str, metric: str, values: list[float], unit: Any, shape: str = "") -> Measured:
+    """The median and extremes of `values`."""
+    return Measured(
+        arm=arm,
+        metric=metric,
+        unit=unit,
+        shape=shape,
+        value=statistics.median(values),
+        low=min(values),
+        high=max(values),
+        count=len(values),
+    )
+
+
+def ratio(arm: str, over: str, metric: str, above: list[float], below: list[float], shape: str = "") -> Ratio:
+    """The median and extremes of each round's ratio."""
+    values = [mine / theirs for mine, theirs in zip(above, below, strict=True)]
+    return Ratio(
+        metric=metric,
+        arm=arm,
+        over=over,
+        shape=shape,
+        value=statistics.median(values),
+        low=min(values),
+        high=max(values),
+        count=len(values),
+    )
+
+
+def file_name(record: Record) -> str:
+    """`flux_int8.nvidia-h200.json`."""
+    device = record.environment.gpu or record.environment.device
+    return f"{record.recipe}.{re.sub(r'[^a-z0-9]+', '-', device.lower()).strip('-')}.json"
+
+
+def write(record: Record, path: Path) -> None:
+    """Write a record as JSON."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+def read(path: Path) -> Record:
+    """Read what `write` wrote.
+
+    Raises:
+        ModelError: the file is missing or no record.
+    """
+    try:
+        return Record.model_validate_json(path.read_bytes())
+    except (OSError, pydantic.ValidationError) as error:
+        raise ModelError(
+            f"{path} is no record of `qcompile bench`: {str(error).splitlines()[0]}. Make one with --record."
+        ) from error

@@ -1,0 +1,163 @@
+"""Measure an artifact beside its original: steps, images, cold starts, memory, and the machine's limit.
+
+Arms are timed in turn on the same inputs. A recipe is applied first, into a temporary folder unless --out is given.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qcompile.cli.options import add_device, add_json, at_least_one
+from qcompile.cli.table import megabytes, table
+
+if TYPE_CHECKING:
+    from qcompile.bench.record import Record
+    from qcompile.progress import Progress
+
+INTERRUPTED = 130
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("source", metavar="ARTIFACT|RECIPE", help="artifact folder, or recipe file")
+    parser.add_argument("--arms", metavar="A,B", default="", help="what to time; by default all that can run here")
+    parser.add_argument(
+        "--against",
+        metavar="ARTIFACT",
+        action="append",
+        default=[],
+        type=Path,
+        help="another artifact; may be repeated",
+    )
+    parser.add_argument(
+        "--steps", metavar="N", type=at_least_one, default=50, help="timed steps of each arm (default: 50)"
+    )
+    parser.add_argument(
+        "--images", metavar="N", type=int, default=3, help="timed images of each arm (default: 3; 0: none)"
+    )
+    parser.add_argument(
+        "--cold-starts", metavar="N", type=int, default=1, help="fresh processes of each arm (default: 1; 0: none)"
+    )
+    parser.add_argument("--no-limits", action="store_true", help="leave out the ceilings of the machine")
+    parser.add_argument("--usd-per-hour", metavar="PRICE", type=float, help="price of the machine, for costs of images")
+    parser.add_argument("--out", metavar="DIR", help="with a recipe: keep the artifact here")
+    parser.add_argument("--model", metavar="M", help="with a recipe: in place of model.id")
+    parser.add_argument(
+        "--record",
+        metavar="PATH",
+        nargs="?",
+        const="recipes/measured",
+        help="write the record: a file, or a folder that gets RECIPE.DEVICE.json (default: recipes/measured)",
+    )
+    add_device(parser)
+    add_json(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Measure, print, and write the record."""
+    from qcompile.cli.imports import heavy_imports
+    from qcompile.cli.progress import shown
+    from qcompile.errors import PlanError
+
+    if options.images < 0 or options.cold_starts < 0:
+        raise PlanError("--images and --cold-starts: 0 leaves them out; negative numbers mean nothing.")
+    if options.usd_per_hour is not None and not options.usd_per_hour > 0:
+        raise PlanError(f"--usd-per-hour {options.usd_per_hour}: give a price above 0.")
+    with heavy_imports():
+        from qcompile.bench.record import file_name, write
+        from qcompile.bench.run import Options, bench
+    command = shlex.join(["qcompile", *sys.argv[1:]])
+    with tempfile.TemporaryDirectory() as temporary, shown(silently=options.json) as progress:
+        folder, built = _artifact(options, Path(temporary), progress)
+        chosen = Options(
+            arms=tuple(filter(None, options.arms.split(","))),
+            against=tuple(options.against),
+            rounds=options.steps,
+            images=options.images,
+            cold_starts=options.cold_starts,
+            limits=not options.no_limits,
+            usd_per_hour=options.usd_per_hour,
+            device=options.device,
+            built=built,
+        )
+        record, interrupted = bench(folder, chosen, command, progress)
+    if options.record:
+        target = Path(options.record)
+        target = target if target.suffix == ".json" else target / file_name(record)
+        write(record, target)
+    print(record.model_dump_json(indent=1) if options.json else text(record))
+    if options.record and not options.json:
+        print(f"\nrecord: {target}")
+    return INTERRUPTED if interrupted else 0
+
+
+def _artifact(options: argparse.Namespace, temporary: Path, progress: Progress) -> tuple[Path, dict[str, float]]:
+    """The artifact to measure, and how long the stages of its making took where it was made just now."""
+    source = Path(options.source)
+    if source.suffix not in (".yaml", ".yml"):
+        return source, {}
+    from qcompile import recipe as recipes
+    from qcompile.progress import Stopwatch
+    from qcompile.runner import apply
+
+    recipe = recipes.read(source, (), options.model)
+    watch = Stopwatch(progress)
+    target = Path(options.out) if options.out else temporary / recipe.name
+    apply(recipe, out=target, device=options.device, progress=watch)
+    return target, watch.seconds
+
+
+def text(record: Record) -> str:
+    """A record as people read it."""
+    environment = record.environment
+    where = environment.gpu or f"{record.cpus} CPU cores"
+    sizes = f"{megabytes(record.bytes_before)} -> {megabytes(record.bytes_after)}"
+    parts = [
+        f"{record.recipe} version {record.recipe_version} on {where}, torch {environment.torch}: weights {sizes}, "
+        f"packages {megabytes(record.package_bytes)}",
+        table(
+            [
+                ("arm", "what", "shape", "median", "", "from", "to", "n"),
+                *(
+                    (
+                        item.arm,
+                        item.metric,
+                        item.shape,
+                        *_value(item.value, item.unit),
+                        _value(item.low, item.unit)[0],
+                        _value(item.high, item.unit)[0],
+                        str(item.count),
+                    )
+                    for item in record.measured
+                ),
+            ],
+            right=(3, 5, 6, 7),
+        ),
+    ]
+    if record.ratios:
+        rows: list[tuple[str, ...]] = [("ratio", "what", "shape", "median", "from", "to", "n")]
+        rows += [
+            (
+                f"{item.arm} / {item.over}",
+                item.metric,
+                item.shape,
+                *(f"{value:.3f}" for value in (item.value, item.low, item.high)),
+                str(item.count),
+            )
+            for item in record.ratios
+        ]
+        parts.append(table(rows, right=(3, 4, 5, 6)))
+    parts += [f"left out: {name}: {reason}" for name, reason in record.absent.items()]
+    parts += [f"note: {note}" for note in record.notes]
+    return "\n\n".join(parts)
+
+
+def _value(value: float, unit: str) -> tuple[str, str]:
+    if unit == "bytes":
+        return f"{value / 1e6:,.1f}", "MB"
+    return f"{value:,.3f}" if value < 100 else f"{value:,.1f}", unit

@@ -1,0 +1,69 @@
+import contextlib
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from qcompile.bench.timing import Interrupted, Timed, time_in_turn
+from qcompile.progress import Silent
+
+CPU = torch.device("cpu")
+
+
+class Arm:
+    """Writes its name down when it is called; fails at a chosen call."""
+
+    def __init__(
+        self, name: str, log: list[str], fails_at: int = -1, error: type[BaseException] = RuntimeError
+    ) -> None:
+        self.name, self.log, self.fails_at, self.error, self.calls = name, log, fails_at, error, 0
+
+    def __call__(self) -> None:
+        self.calls += 1
+        if self.calls == self.fails_at:
+            raise self.error("CUDA out of memory. Tried to allocate 2 GiB\nmore")
+        self.log.append(self.name)
+
+
+def test_arms_take_turns_after_their_warm_up() -> None:
+    log: list[str] = []
+    rounds = time_in_turn({name: Timed(Arm(name, log)) for name in "AB"}, 3, 2, CPU, Silent())
+    assert "".join(log) == "AABB" + "ABABAB"
+    assert {name: len(values) for name, values in rounds.ms.items()} == {"A": 3, "B": 3}
+    assert rounds.first_ms.keys() == {"A", "B"}
+
+
+def test_each_call_has_its_surroundings_outside_of_the_clock() -> None:
+    log: list[str] = []
+
+    @contextlib.contextmanager
+    def around() -> Iterator[None]:
+        log.append("in")
+        yield
+        log.append("out")
+
+    time_in_turn({"A": Timed(Arm("A", log), around)}, 2, 1, CPU, Silent())
+    assert log == ["in", "A", "out"] * 3
+
+
+@pytest.mark.parametrize("fails_at", [1, 4])
+def test_an_arm_out_of_memory_falls_out_and_the_others_go_on(fails_at: int) -> None:
+    log: list[str] = []
+    arms = {"A": Timed(Arm("A", log, fails_at, torch.OutOfMemoryError)), "B": Timed(Arm("B", log))}
+    rounds = time_in_turn(arms, 3, 2, CPU, Silent())
+    assert rounds.ms["A"] == []
+    assert len(rounds.ms["B"]) == 3
+    assert rounds.absent == {"A": "out of memory: CUDA out of memory. Tried to allocate 2 GiB"}
+
+
+def test_interrupted_whole_rounds_are_kept() -> None:
+    log: list[str] = []
+    arms = {"A": Timed(Arm("A", log)), "B": Timed(Arm("B", log, 5, KeyboardInterrupt))}
+    with pytest.raises(Interrupted) as caught:
+        time_in_turn(arms, 100, 2, CPU, Silent())
+    assert {name: len(values) for name, values in caught.value.rounds.ms.items()} == {"A": 2, "B": 2}
+
+
+def test_other_errors_are_not_hidden() -> None:
+    with pytest.raises(RuntimeError, match="out of memory"):
+        time_in_turn({"A": Timed(Arm("A", [], 1))}, 1, 1, CPU, Silent())
