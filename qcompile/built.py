@@ -16,7 +16,7 @@ from qcompile.artifact.manifest import (
     ShapeRecord,
     Verification,
 )
-from qcompile.artifact.tensors import write_tensors
+from qcompile.artifact.tensors import SHARD_BYTES, write_tensors
 from qcompile.environment import current
 from qcompile.package import Package
 from qcompile.planner import Plan
@@ -54,7 +54,8 @@ def write_built(built: Built, root: Path) -> None:
         if name in changed:
             _write_model(subject.components[name], root / name)
         elif part is not None:
-            part.save_pretrained(root / name)
+            options = {"max_shard_size": SHARD_BYTES} if isinstance(part, nn.Module) else {}
+            part.save_pretrained(root / name, **options)
 
 
 def _write_model(module: nn.Module, folder: Path) -> None:

@@ -16,6 +16,8 @@ from qcompile.errors import ArtifactError
 
 WEIGHTS = "diffusion_pytorch_model"
 """File name stem, as diffusers names the weights of a model."""
+SHARD_BYTES = 2 * 10**9
+"""Most bytes of one file: digests of several files are computed, and several files read, side by side."""
 _NAMES = "tensor_names"
 _NO_TENSORS = (_NAMES, "format")
 """Keys of a file's metadata that describe no tensor."""
@@ -27,7 +29,7 @@ _UNFIT = (
 )
 
 
-def write_tensors(module: nn.Module, folder: Path, max_shard_bytes: int = 10 * 10**9) -> None:
+def write_tensors(module: nn.Module, folder: Path, max_shard_bytes: int = SHARD_BYTES) -> None:
     """Write every stored tensor of `module` to `folder`, sharded as diffusers does.
 
     Raises:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from qcompile.artifact.manifest import MANIFEST, FileRecord, Manifest, from_bytes, to_bytes
@@ -12,12 +13,17 @@ def file_records(folder: Path) -> dict[str, FileRecord]:
 
     The manifest and hidden files at the top (the lock of a staged folder) are left out.
     """
-    paths = (path for path in sorted(folder.rglob("*")) if path.is_file())
-    return {
-        name: FileRecord(sha256=file_digest(path), bytes=path.stat().st_size)
-        for path in paths
-        if (name := path.relative_to(folder).as_posix()) != MANIFEST and not name.startswith(".")
+    paths = {
+        name: path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and (name := path.relative_to(folder).as_posix()) != MANIFEST and not name.startswith(".")
     }
+    with ThreadPoolExecutor() as pool:
+        digests = pool.map(file_digest, paths.values())
+        return {
+            name: FileRecord(sha256=digest, bytes=path.stat().st_size)
+            for (name, path), digest in zip(paths.items(), digests, strict=True)
+        }
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
