@@ -22,7 +22,7 @@ RANKS = (
     ("recipe",),
     ("document", "steps"),
     ("schemes", "aot", "selectors", "artifact"),
-    ("modules", "environment", "noise", "progress"),
+    ("modules", "environment", "noise", "progress", "weights"),
     ("change", "package", "builtin"),
     ("errors", "version"),
 )

@@ -8,6 +8,7 @@ import pydantic
 
 from qcompile.change import Change
 from qcompile.errors import PlanError
+from qcompile.steps.quantize import refuse_uncompilable
 from qcompile.steps.step import Phase, Step, Target, Workshop
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Compile(Step):
             raise PlanError(
                 f"{place}: {target.component} is compiled by an earlier step already. Keep one compile step."
             )
+        refuse_uncompilable(target.earlier, self.mode, place)
         modules = targets_of(target.module, self.scope)
         if not modules:
             raise PlanError(
