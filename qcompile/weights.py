@@ -46,7 +46,12 @@ class StaticFloat8Weight(TorchAOBaseTensor):  # type: ignore[misc]
         """Product of `hidden` [..., in] and the transposed weight; beyond the input's peak values are cut off."""
         rows = _to_float8(hidden.reshape(-1, hidden.shape[-1]), self.input_scale)
         product = torch._scaled_mm(
-            rows, self.qdata.t(), scale_a=self.input_scale, scale_b=self.scale, out_dtype=hidden.dtype
+            rows,
+            self.qdata.t(),
+            scale_a=self.input_scale,
+            scale_b=self.scale,
+            out_dtype=hidden.dtype,
+            use_fast_accum=True,
         )
         return product.reshape(*hidden.shape[:-1], -1)
 
