@@ -17,6 +17,7 @@ from pathlib import Path
 from qcompile.aot.toolchain import check_toolchain, compiler
 from qcompile.environment import current
 from qcompile.errors import MachineError
+from qcompile.noise import quiet_imports
 from qcompile.progress import Progress, stage
 from qcompile.schemes import SCHEMES, Scheme
 from qcompile.version import __version__
@@ -178,7 +179,8 @@ def _why_not(scheme: Scheme, device: Device) -> str | None:
         return reason
     for package in scheme.packages:
         try:
-            importlib.import_module(package)
+            with quiet_imports():
+                importlib.import_module(package)
         except ImportError as error:
             return f"{package} can't be imported: {error}"
     return None

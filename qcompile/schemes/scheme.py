@@ -162,7 +162,10 @@ class Scheme:
             return f"features are not multiples of {self.feature_multiple}"
         group = self.filled(settings or Settings()).group_size
         if group and in_features % group:
-            return f"in features are not a multiple of the group size {group}"
+            fits = max((size for size in self.group_sizes if in_features % size == 0), default=None)
+            return f"in features are not a multiple of the group size {group}" + (
+                f" (group_size: {fits} would do)" if fits else ""
+            )
         if dtype is not None and self.dtypes and dtype not in self.dtypes:
             return f"{self.name} takes weights of {' or '.join(self.dtypes)}, not of {dtype}"
         fewest = self.min_rows_compiled.get(compiled_for or "", 0)

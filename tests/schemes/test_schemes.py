@@ -172,6 +172,9 @@ def test_what_a_layer_lacks_is_said() -> None:
     for name in ("float8_tensor", "float8_row", "float8_static"):
         assert SCHEMES[name].why_not_layer(64, 24, (), None) == "features are not multiples of 16"
     assert SCHEMES["int4_weight_only"].why_not_layer(192, 64, (), None) == (
+        "in features are not a multiple of the group size 128 (group_size: 64 would do)"
+    )
+    assert SCHEMES["int4_weight_only"].why_not_layer(8, 64, (), None) == (
         "in features are not a multiple of the group size 128"
     )
     assert SCHEMES["int4_weight_only"].why_not_layer(192, 64, (), None, settings=Settings(group_size=64)) is None
