@@ -3,6 +3,7 @@
 The compiler is tried for real: a package of one linear is built and run in a child process, where a crash is a finding.
 """
 
+import importlib
 import importlib.metadata
 import os
 import platform
@@ -16,6 +17,7 @@ from pathlib import Path
 from qcompile.aot.toolchain import check_toolchain, compiler
 from qcompile.environment import current
 from qcompile.errors import MachineError
+from qcompile.noise import quiet_imports
 from qcompile.progress import Progress, stage
 from qcompile.schemes import SCHEMES, Scheme
 from qcompile.version import __version__
@@ -172,13 +174,15 @@ def _processor() -> str:
 
 
 def _why_not(scheme: Scheme, device: Device) -> str | None:
-    reason = scheme.why_not_device(device.name.partition(":")[0], device.capability)
+    reason = scheme.why_not_machine(device.name.partition(":")[0], device.capability)
     if reason:
         return reason
-    try:
-        scheme.config()
-    except ImportError as error:
-        return f"{scheme.backend} can't be imported: {error}"
+    for package in scheme.packages:
+        try:
+            with quiet_imports():
+                importlib.import_module(package)
+        except ImportError as error:
+            return f"{package} can't be imported: {error}"
     return None
 
 

@@ -185,7 +185,7 @@ def _obstacles(recipe: Recipe, device: torch.device) -> tuple[str, ...]:
     found = []
     for index, step in enumerate(recipe.steps):
         scheme = SCHEMES.get(getattr(step, "scheme", ""))
-        reason = scheme.why_not_device(device.type, capability) if scheme else None
+        reason = scheme.why_not_machine(device.type, capability) if scheme else None
         if reason:
             found.append(f"steps.{index}.{step.kind}.scheme: {reason}")
     return tuple(found)

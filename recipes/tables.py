@@ -12,7 +12,7 @@ from qcompile import recipe as recipes
 from qcompile.cli import COMMANDS
 from qcompile.figures import read_record
 from qcompile.recipe import Recipe
-from qcompile.schemes import SCHEMES
+from qcompile.schemes import SCHEMES, Scheme
 from qcompile.steps import STEPS
 
 RECIPES = Path(__file__).parent
@@ -63,10 +63,44 @@ def compile_of(recipe: Recipe) -> str:
 def scheme_table() -> str:
     """One row for each quantization scheme."""
     rows = [
-        (f"`{scheme.name}`", scheme.summary, scheme.backend, _where(scheme.devices, scheme.min_cuda_capability))
+        (
+            f"`{scheme.name}`",
+            scheme.summary + (" (legacy)" if scheme.legacy else ""),
+            scheme.backend,
+            needs_of(scheme),
+            _yes_or(scheme.why_not_jit) if scheme.tried else "not tried",
+            _yes_or(scheme.why_not_aot) if scheme.tried else "not tried",
+            _yes_or(scheme.why_not_saved),
+        )
         for scheme in SCHEMES.values()
     ]
-    return _table(("scheme", "what is stored and computed", "backend", "runs on"), rows)
+    return _table(("scheme", "what is stored and computed", "backend", "needs", "JIT", "AoT", "saves"), rows)
+
+
+def needs_of(scheme: Scheme) -> str:
+    """What a scheme needs of machine, model and layers, and what it lets choose."""
+    rows = [f"{fewest} rows or more once compiled for {kind}" for kind, fewest in scheme.min_rows_compiled.items()]
+    choices = [
+        f"`{option}` of {', '.join(map(str, sorted(values)))}, by default {values[0]}"
+        for option, values in (("group_size", scheme.group_sizes), ("weight_bits", scheme.weight_bits))
+        if len(values) > 1
+    ]
+    extra = [package for package in scheme.packages if package not in ("torchao", "optimum.quanto")]
+    found = [
+        _where(scheme.devices, scheme.min_cuda_capability),
+        *(f"the package {package}" for package in extra),
+        *([f"{' or '.join(scheme.dtypes)} weights"] if scheme.dtypes else []),
+        *([f"features in multiples of {scheme.feature_multiple}"] if scheme.feature_multiple > 1 else []),
+        *(["in features in multiples of the group size"] if scheme.group_sizes else []),
+        *rows,
+        *(["captured calls to calibrate on (the denoiser)"] if scheme.calibrated else []),
+        *choices,
+    ]
+    return "; ".join(found)
+
+
+def _yes_or(why_not: str | None) -> str:
+    return "yes" if why_not is None else f"no: {why_not}"
 
 
 def step_table() -> str:

@@ -150,8 +150,9 @@ def test_golden_paints_the_same_image(name: str) -> None:
     assert found is None or found > MIN_PSNR_DB
 
 
-def test_golden_model_computes() -> None:
-    model = qcompile.load(GOLDEN / "model-int8_weight_only", device="cpu")
+@pytest.mark.parametrize("name", golden.MODELS)
+def test_golden_model_computes(name: str) -> None:
+    model = qcompile.load(GOLDEN / name, device="cpu")
     with torch.no_grad():
         output = model(**golden.example_inputs(), return_dict=False)[0]
     assert output.shape == (1, 16, 16)
@@ -252,6 +253,21 @@ def test_format_has_every_field_fault_and_compared_field() -> None:
     for field in (*COMPARED, *COMPARED_ON_GPU):
         assert f"`{field}`" in text
     assert f"version {manifests.FORMAT_VERSION}" in text
+
+
+def test_format_has_every_class_of_our_own() -> None:
+    from qcompile.weights import OWN_WEIGHTS
+
+    text = (SERIALIZATION / "FORMAT.md").read_text(encoding="utf-8")
+    rows = {
+        name: (parts, attributes)
+        for name, parts, attributes in re.findall(r"^\| `(\w+Weight)` \| ([^|]*) \| ([^|]*) \|", text, re.MULTILINE)
+    }
+    assert list(rows) == [kind.__name__ for kind in OWN_WEIGHTS]
+    for kind in OWN_WEIGHTS:
+        parts, attributes = rows[kind.__name__]
+        assert re.findall(r"`(\w+)`", parts) == kind.tensor_data_names
+        assert re.findall(r"`(\w+)`", attributes) == kind.tensor_attribute_names
 
 
 def test_tables_name_every_field() -> None:

@@ -45,11 +45,9 @@ def test_sensitive_names() -> None:
 
 
 def test_bytes_of_plain_and_quantized_tensors() -> None:
-    from torchao.quantization import quantize_
-
     model = nn.Sequential(nn.Linear(32, 48, dtype=torch.bfloat16))
     assert stored_bytes(model) == (32 * 48 + 48) * 2
-    quantize_(model, SCHEMES["int8_dynamic"].config())
+    SCHEMES["int8_dynamic"].quantize(model[0])
     parts = list(inner_tensors(model[0].weight))
     assert [part.dtype for part in parts] == [torch.int8, torch.float32, torch.int8]
     assert tensor_bytes(model[0].weight) == 32 * 48 + 48 * 4 + 48

@@ -113,6 +113,22 @@ def test_what_this_machine_can_not_do_is_an_obstacle_not_an_error(
     assert found == (f"steps.0.quantize.scheme: {SCHEMES['float8_weight_only'].why_not_device('cuda', (8, 0))}",)
 
 
+def test_a_package_that_is_missing_is_an_obstacle(make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    import dataclasses
+
+    from qcompile import planner
+    from qcompile.schemes import SCHEMES
+
+    # Whether mslk is installed or not, this one is not.
+    odd = dataclasses.replace(SCHEMES["float8_dynamic_int4"], devices=("cpu",), packages=("torchao", "no_such_package"))
+    monkeypatch.setitem(SCHEMES, "float8_dynamic_int4", odd)
+    found = planner._obstacles(make_recipe(steps=[step("float8_dynamic_int4", "**")]), torch.device("cpu"))
+    assert found == (
+        "steps.0.quantize.scheme: float8_dynamic_int4 needs the package no_such_package, which is not installed: pip "
+        "install no_such_package",
+    )
+
+
 def test_devices() -> None:
     assert resolve_device("cpu").type == "cpu"
     with pytest.raises(PlanError, match="no device is called that"):

@@ -24,7 +24,7 @@ RANKS = (
     ("header",),
     ("document", "steps"),
     ("schemes", "aot", "selectors", "artifact"),
-    ("modules", "layers", "lora", "environment", "noise", "progress", "figures"),
+    ("modules", "layers", "lora", "environment", "noise", "progress", "figures", "weights"),
     ("change", "package", "builtin"),
     ("errors", "version"),
 )

@@ -2,7 +2,7 @@
 
 The layout is torchao's own for safetensors (`torchao.prototype.safetensors`): the parts of `to_q.weight` are stored as
 `to_q._weight_qdata`, `to_q._weight_scale`, …, and the file's metadata says how to put them together. Only classes on
-torchao's allow-list are made; nothing is unpickled.
+torchao's allow-list and on ours (`own_tensors`) are made; nothing is unpickled.
 """
 
 import json
@@ -37,14 +37,11 @@ def write_tensors(module: nn.Module, folder: Path, max_shard_bytes: int = SHARD_
     """
     from huggingface_hub import split_torch_state_dict_into_shards
     from safetensors.torch import save_file
-    from torchao.prototype.safetensors.safetensors_support import flatten_tensor_state_dict
 
     from qcompile.modules import stored_tensors
 
     try:
-        tensors, metadata = flatten_tensor_state_dict(
-            {name: tensor.detach() for name, tensor in stored_tensors(module).items()}
-        )
+        tensors, metadata = _flatten(stored_tensors(module))
     except ValueError as error:
         raise ArtifactError(
             "bad_tensors", f"{folder.name}: {error}; it can't be saved as safetensors. Choose another scheme."
@@ -98,6 +95,26 @@ def read_tensors(module: nn.Module, folder: Path, device: torch.device) -> None:
         fitted[name] = nn.Parameter(found, requires_grad=False) if isinstance(tensor, nn.Parameter) else found
     module.load_state_dict(fitted, strict=True, assign=True)
     module.requires_grad_(False)
+
+
+def _flatten(stored: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Plain tensors by the names they are stored under, and the metadata of every tensor, both in `stored`'s order."""
+    from torchao.prototype.safetensors.safetensors_support import flatten_tensor_state_dict
+
+    from qcompile.artifact import own_tensors
+
+    tensors: dict[str, torch.Tensor] = {}
+    metadata: dict[str, str] = {}
+    for name, tensor in stored.items():
+        if type(tensor).__name__ in own_tensors.NAMES:
+            parts, description = own_tensors.describe(tensor)
+            tensors |= {_part_name(name, part): value for part, value in parts.items()}
+            metadata[name] = json.dumps(description)
+        else:
+            found, described = flatten_tensor_state_dict({name: tensor.detach()})
+            tensors |= found
+            metadata[name] = described[name]
+    return tensors, metadata | {_NAMES: json.dumps(list(stored))}
 
 
 def _count(names: list[str], what: str) -> str:
@@ -178,47 +195,24 @@ def _read(folder: Path, device: torch.device) -> dict[str, torch.Tensor]:
 def _put_together(name: str, description: Any, parts: dict[str, torch.Tensor]) -> torch.Tensor:
     from torchao.prototype.safetensors.safetensors_utils import ALLOWED_TENSORS_SUBCLASSES, object_from_dict
 
+    from qcompile.artifact import own_tensors, torchao_checks
+
     if not isinstance(description, dict):
         raise TypeError("its description is no JSON object")
     kind = description["_type"]
     if kind == _PLAIN:
         return parts.pop(name)
+    if kind in own_tensors.NAMES:
+        return own_tensors.put_together(
+            description, {part: parts.pop(_part_name(name, part)) for part in description["_tensor_data_names"]}
+        )
     if kind not in ALLOWED_TENSORS_SUBCLASSES:
-        raise ValueError(f"class {kind!r} is not one that torchao stores as safetensors")
-    _check_names(description)
+        raise ValueError(f"class {kind!r} is neither one that torchao stores as safetensors nor one of qcompile's")
+    torchao_checks.check_names(description)
     held = {part: parts.pop(_part_name(name, part)) for part in description["_tensor_data_names"]}
     tensor: torch.Tensor = object_from_dict({**description, "_data": description["_data"] | held})
-    _check_scales(tensor, held)
+    torchao_checks.check_parts(tensor, held)
     return tensor
-
-
-def _check_names(value: Any) -> None:
-    """torchao looks dtypes and enumeration members up by name; only such names may be looked up."""
-    if isinstance(value, list):
-        for inner in value:
-            _check_names(inner)
-    if not isinstance(value, dict):
-        return
-    data = value.get("_data")
-    if value.get("_type") == "torch.dtype" and not isinstance(getattr(torch, str(data), None), torch.dtype):
-        raise ValueError(f"{data!r} is no dtype")
-    if isinstance(data, str) and data.startswith("_"):
-        raise ValueError(f"{data!r} is no value of {value.get('_type')!r}")
-    for inner in value.values():
-        _check_names(inner)
-
-
-def _check_scales(tensor: torch.Tensor, held: dict[str, torch.Tensor]) -> None:
-    """One scale a block: torchao would broadcast any other number, or fail at the first call."""
-    blocks = getattr(tensor, "block_size", None)
-    if blocks is None or "scale" not in held:
-        return
-    if len(blocks) != tensor.dim() or any(not isinstance(block, int) or block < 1 for block in blocks):
-        raise ValueError(f"block_size {blocks} does not fit the shape {list(tensor.shape)}")
-    need = [-(-size // block) for size, block in zip(tensor.shape, blocks, strict=True)]
-    for part in ("scale", "zero_point"):
-        if part in held and held[part].numel() != torch.Size(need).numel():
-            raise ValueError(f"{part} has the shape {list(held[part].shape)}; for blocks of {blocks} it must be {need}")
 
 
 def _fitted(folder: Path, name: str, tensor: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:

@@ -9,6 +9,7 @@ import pydantic
 
 from qcompile.change import Change
 from qcompile.errors import PlanError
+from qcompile.steps.quantize import refuse_uncompilable
 from qcompile.steps.step import NOTHING, ComponentStep, Phase, Target, Workshop
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class Compile(ComponentStep):
             raise PlanError(
                 f"{place}: {target.component} is compiled by an earlier step already. Keep one compile step."
             )
+        refuse_uncompilable(target.earlier, self.mode, place)
         if not modules:
             raise PlanError(
                 f"{place}: {type(target.module).__name__} has no repeated blocks to compile one by one; use scope: "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
@@ -9,8 +10,9 @@ import pydantic
 
 from qcompile.change import Change
 from qcompile.errors import PlanError, StepError, nearest
-from qcompile.schemes import SCHEMES, Scheme
+from qcompile.schemes import SCHEMES, Scheme, Settings
 from qcompile.selectors import Candidate, Layers, select
+from qcompile.steps.calibration import inputs_of
 from qcompile.steps.step import ComponentStep, Phase, Target, Workshop
 
 if TYPE_CHECKING:
@@ -31,6 +33,12 @@ class Quantize(ComponentStep):
         description="name of a quantization scheme", json_schema_extra={"enum": [*sorted(SCHEMES)]}
     )
     layers: Layers | None = pydantic.Field(None, description="which linears; left out: the blocks' attention and MLP")
+    group_size: int | None = pydantic.Field(
+        None, ge=1, description="weights of one row that share a scale, where the scheme lets choose"
+    )
+    weight_bits: int | None = pydantic.Field(
+        None, ge=1, description="bits a weight is rounded to, where the scheme lets choose"
+    )
 
     @pydantic.field_validator("scheme")
     @classmethod
@@ -39,10 +47,16 @@ class Quantize(ComponentStep):
             raise ValueError(f"no scheme is called {name!r}; {nearest(name, SCHEMES)}")
         return name
 
+    @property
+    def settings(self) -> Settings:
+        """What this step chooses about its scheme."""
+        return Settings(self.group_size, self.weight_bits)
+
     def changes(self, target: Target) -> tuple[Change, ...]:
         from qcompile.modules import linears
 
         scheme, place = SCHEMES[self.scheme], target.place(self.kind)
+        self._check(scheme, target)
         layers = linears(target.module)
         rows = target.rows()
         if self.layers is not None:
@@ -64,7 +78,16 @@ class Quantize(ComponentStep):
                 found.append(self._taken(target, taken[name], reason is None and self.layers is not None))
                 continue
             if reason is None:
-                unfit = scheme.why_not_layer(layer.in_features, layer.out_features, seen, compiled_for)
+                unfit = scheme.why_not_layer(
+                    layer.in_features,
+                    layer.out_features,
+                    seen,
+                    compiled_for,
+                    str(layer.weight.dtype).removeprefix("torch."),
+                    self.settings,
+                )
+                if scheme.calibrated and not seen:
+                    unfit = f"{scheme.name} is calibrated, and no captured call reaches the layer"
                 if unfit and self.layers is not None:
                     raise PlanError(_unfit(place, name, layer, seen, unfit))
                 reason = unfit
@@ -77,6 +100,20 @@ class Quantize(ComponentStep):
                 else f"{place}: {target.component} has no linear at all."
             )
         return tuple(found)
+
+    def _check(self, scheme: Scheme, target: Target) -> None:
+        place = target.place(self.kind)
+        refused = scheme.why_not_settings(self.settings)
+        if refused:
+            option, why_not = refused
+            raise PlanError(f"{place}.{option}: {why_not}. Leave it out for the default.")
+        if scheme.why_not_saved:
+            raise PlanError(f"{place}.scheme: weights of {scheme.name} can't be stored: {scheme.why_not_saved}.")
+        if scheme.calibrated and not target.is_denoiser:
+            raise PlanError(
+                f"{place}.scheme: {scheme.name} is calibrated on the denoiser's captured calls; {target.component} has "
+                "none. Choose a dynamic or weight-only scheme."
+            )
 
     def _taken(self, target: Target, before: Change, selected: bool) -> Change:
         if selected:
@@ -91,7 +128,11 @@ class Quantize(ComponentStep):
         from qcompile.modules import tensor_bytes
 
         before = tensor_bytes(layer.weight)
-        after = before if reason else SCHEMES[self.scheme].stored_bytes(layer.in_features, layer.out_features)
+        after = before
+        if reason is None:
+            after = SCHEMES[self.scheme].stored_bytes(
+                layer.in_features, layer.out_features, layer.weight.element_size(), self.settings
+            )
         return Change(
             step=target.index,
             kind=self.kind,
@@ -106,15 +147,44 @@ class Quantize(ComponentStep):
         )
 
     def apply(self, module: nn.Module, changes: tuple[Change, ...], workshop: Workshop) -> None:
-        from torchao.quantization import quantize_
+        import torch
 
         from qcompile.modules import linears
 
-        chosen = {change.module for change in changes if change.action}
-        already = {name: type(layer.weight) for name, layer in linears(module).items() if name not in chosen}
-        quantize_(module, SCHEMES[self.scheme].config(), filter_fn=lambda layer, name: name in chosen)
+        scheme = SCHEMES[self.scheme]
+        chosen = [change.module for change in changes if change.action]
+        layers = linears(module)
+        already = {name: type(layer.weight) for name, layer in layers.items() if name not in chosen}
+        seen = inputs_of(module, chosen, workshop.calls) if scheme.calibrated else {}
+        with torch.no_grad():
+            for name in chosen:
+                scheme.quantize(layers[name], self.settings, seen.get(name))
         module.requires_grad_(False)
-        _census(SCHEMES[self.scheme], module, chosen, already)
+        _census(scheme, module, set(chosen), already)
+
+
+def refuse_uncompilable(changes: Iterable[Change], mode: str, place: str) -> None:
+    """Refuse to compile layers of a scheme whose code can't be made in that way.
+
+    Args:
+        changes: what earlier steps do to the component that is compiled.
+        mode: `aot` or `jit`.
+        place: of the compile step, for the message.
+
+    Raises:
+        PlanError: naming the scheme, the reason and what to do instead.
+    """
+    for change in changes:
+        if change.kind != Quantize.kind or change.action is None:
+            continue
+        scheme = SCHEMES[change.action]
+        why_not = scheme.why_not_aot if mode == "aot" else scheme.why_not_jit
+        if why_not:
+            instead = "Use mode: jit" if mode == "aot" and not scheme.why_not_jit else "Leave the compile step out"
+            raise PlanError(
+                f"{place}.mode: {mode} can't compile {change.module}, which steps.{change.step} quantizes as "
+                f"{scheme.name}: {why_not}. {instead}, or choose another scheme."
+            )
 
 
 def _default_reasons(target: Target, layers: dict[str, nn.Linear], place: str) -> dict[str, str | None]:
@@ -141,7 +211,7 @@ def _unfit(place: str, name: str, layer: nn.Linear, rows: tuple[int, ...], unfit
     seen = f"sees {min(rows)} rows and " if rows else ""
     return (
         f"{place}: {name} {seen}has {layer.in_features} to {layer.out_features} features, but {unfit}. "
-        "Exclude it under layers.exclude, or add layers.where with min_rows or min_features."
+        "Exclude it under layers.exclude, add layers.where with min_rows or min_features, or choose another scheme."
     )
 
 

@@ -40,7 +40,28 @@ TEXT_ENCODER = {
     }
 }
 PIPELINES = {"pipeline-int8_dynamic": "int8_dynamic", "pipeline-float8_weight_only": "float8_weight_only"}
-MODELS = {"model-int8_weight_only": "int8_weight_only"}
+# Weights of qcompile's own classes, all three of them.
+OWN = [
+    {
+        "quantize": {
+            "component": "transformer",
+            "scheme": "quanto_int4",
+            "group_size": 32,
+            "layers": {"include": ["transformer_blocks.*.ff*.net.2"]},
+        }
+    },
+    {
+        "quantize": {
+            "component": "transformer",
+            "scheme": "float8_static",
+            "layers": {"include": ["single_transformer_blocks.*.proj_*"]},
+        }
+    },
+]
+MODELS: dict[str, tuple[str, list[dict[str, Any]]]] = {
+    "model-int8_weight_only": ("int8_weight_only", []),
+    "model-own_classes": ("quanto_int8", OWN),
+}
 
 
 def make(out: Path) -> None:
@@ -55,10 +76,10 @@ def make(out: Path) -> None:
             pipeline = diffusers.DiffusionPipeline.from_pretrained(model, dtype=torch.bfloat16)
             qcompile.apply(recipe, pipeline=pipeline, out=out / name, device="cpu", overwrite=True)
             digests[name] = weight_digests(qcompile.load(out / name, device="cpu"))
-        for name, scheme in MODELS.items():
+        for name, (scheme, before) in MODELS.items():
             transformer = diffusers.FluxTransformer2DModel.from_pretrained(model / "transformer", dtype=torch.bfloat16)
             inputs = [example_inputs()]
-            recipe = recipe_of(name, scheme, [], [], [])
+            recipe = recipe_of(name, scheme, before, [], [])
             qcompile.apply(
                 recipe, model=transformer, example_inputs=inputs, out=out / name, device="cpu", overwrite=True
             )

@@ -36,6 +36,7 @@ from damage import (
     write,
 )
 from diffusers import ReduxImageEncoder
+from own_weights import dtype_of_a_function, half_of_the_groups, one_scale, short_tiles
 from torchao.quantization import Int8WeightOnlyConfig, quantize_
 
 from qcompile.artifact.manifest import (
@@ -258,6 +259,10 @@ CASES = {
     "tensor-no-json": Case(
         "bad_tensors", "a description that is no JSON", weights(lambda _, data: data.update({"redux_up.weight": "{"}))
     ),
+    "tensor-tiles": Case("bad_tensors", "4-bit tiles, fewer than the shape has", weights(short_tiles())),
+    "own-scales": Case("bad_tensors", "a class of ours with one scale for all rows", weights(one_scale())),
+    "own-groups": Case("bad_tensors", "a class of ours with half of its groups", weights(half_of_the_groups())),
+    "own-dtype": Case("bad_tensors", "a class of ours with the dtype `load`", weights(dtype_of_a_function())),
     "header-cut": Case("bad_tensors", "a safetensors header cut off", recorded(cut(WEIGHT_FILE, 40))),
     "header-huge": Case(
         "bad_tensors",

@@ -1,0 +1,79 @@
+"""What a file may say of a torchao tensor: torchao itself believes most of it, and its kernels read past the end."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+
+def check_names(value: Any) -> None:
+    """Refuse names that torchao would look up though they are neither dtypes nor members of an enumeration.
+
+    Raises:
+        ValueError: for such a name.
+    """
+    if isinstance(value, list):
+        for inner in value:
+            check_names(inner)
+    if not isinstance(value, dict):
+        return
+    data = value.get("_data")
+    if value.get("_type") == "torch.dtype" and not isinstance(getattr(torch, str(data), None), torch.dtype):
+        raise ValueError(f"{data!r} is no dtype")
+    if isinstance(data, str) and data.startswith("_"):
+        raise ValueError(f"{data!r} is no value of {value.get('_type')!r}")
+    for inner in value.values():
+        check_names(inner)
+
+
+def check_parts(tensor: torch.Tensor, held: Mapping[str, torch.Tensor]) -> None:
+    """Refuse parts of other sizes than the tensor's shape and blocks give.
+
+    Raises:
+        ValueError: naming the part.
+    """
+    blocks = getattr(tensor, "block_size", None)
+    if isinstance(blocks, int):
+        _check_microscaling(tensor, held, blocks)
+    elif blocks is not None:
+        _check_blocks(tensor, held, list(blocks))
+
+
+def _check_blocks(tensor: torch.Tensor, held: Mapping[str, torch.Tensor], blocks: list[Any]) -> None:
+    """One scale a block: torchao would broadcast any other number, or fail at the first call."""
+    shape = list(tensor.shape)
+    if len(blocks) != len(shape) or any(not isinstance(block, int) or block < 1 for block in blocks):
+        raise ValueError(f"block_size {blocks} does not fit the shape {shape}")
+    need = [-(-size // block) for size, block in zip(shape, blocks, strict=True)]
+    for part in ("scale", "zero_point"):
+        if part in held and held[part].numel() != torch.Size(need).numel():
+            raise ValueError(f"{part} has the shape {list(held[part].shape)}; for blocks of {blocks} it must be {need}")
+    if type(tensor).__name__ == "Int4Tensor" and 2 * held["qdata"].numel() != tensor.numel():
+        raise ValueError(f"qdata has the shape {list(held['qdata'].shape)}; it must have half the elements of {shape}")
+    if type(tensor).__name__ == "Int4TilePackedTo4dTensor":
+        _check_tiles(shape, held, blocks)
+
+
+def _check_tiles(shape: list[int], held: Mapping[str, torch.Tensor], blocks: list[int]) -> None:
+    rows, columns = _up(shape[0], 8), _up(shape[1], 1024)
+    for part, need in (
+        ("qdata", (rows // 8, columns // 128, 32, 4)),
+        ("scale_and_zero", (columns // blocks[-1], rows, 2)),
+    ):
+        if tuple(held[part].shape) != need:
+            raise ValueError(f"{part} has the shape {list(held[part].shape)}; for {shape} it must be {list(need)}")
+
+
+def _check_microscaling(tensor: torch.Tensor, held: Mapping[str, torch.Tensor], block: int) -> None:
+    if block < 1 or tensor.dim() != 2 or tensor.shape[1] % block:
+        raise ValueError(f"block_size {block} does not fit the shape {list(tensor.shape)}")
+    rows, columns = tensor.shape[0], tensor.shape[1] // block
+    # Scales in the tiles of 128 rows and 4 columns that tensor cores read, or row by row.
+    swizzled = getattr(tensor, "is_swizzled_scales", False)
+    need = _up(rows, 128) * _up(columns, 4) if swizzled else rows * columns
+    if held["scale"].numel() != need:
+        raise ValueError(f"scale has the shape {list(held['scale'].shape)}; it must have {need} elements")
+
+
+def _up(count: int, multiple: int) -> int:
+    return -(-count // multiple) * multiple
