@@ -11,7 +11,7 @@ PACKAGE = ROOT / "qcompile"
 
 RANKS = (
     ("cli",),
-    ("benchmark", "sheet", "doctor"),
+    ("benchmark", "sheet", "doctor", "profile"),
     ("compare",),
     ("loader", "runner"),
     ("built",),
