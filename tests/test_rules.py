@@ -11,7 +11,7 @@ PACKAGE = ROOT / "qcompile"
 
 RANKS = (
     ("cli",),
-    ("benchmark", "sheet", "doctor", "profile"),
+    ("benchmark", "sheet", "doctor", "profiler"),
     ("compare",),
     ("loader", "runner"),
     ("built",),

@@ -18,9 +18,9 @@ from qcompile.cli.options import add_json, add_recipe_options, at_least_one
 from qcompile.cli.table import plural, table
 
 if TYPE_CHECKING:
-    from qcompile.profile.breaks import GraphBreak, Recompilation
-    from qcompile.profile.run import Profile
-    from qcompile.profile.syncs import Synchronization
+    from qcompile.profiler.breaks import GraphBreak, Recompilation
+    from qcompile.profiler.run import Profile
+    from qcompile.profiler.syncs import Synchronization
 
 NAME_WIDTH = 90
 """Characters of a kernel's name that are shown; templates of C++ go on for hundreds."""
@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
     # Else the profiler tells stderr when it starts and stops.
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     with heavy_imports():
-        from qcompile.profile.run import profile
+        from qcompile.profiler.run import profile
     with shown(silently=options.json) as progress:
         found = profile(
             options.what,

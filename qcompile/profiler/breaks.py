@@ -6,17 +6,19 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import CodeType
 from typing import Any
 
 import torch
 from torch import nn
 from torch._dynamo.backends.debugging import ExplainWithBackend
+from torch._dynamo.convert_frame import input_codes
 from torch._dynamo.eval_frame import reset_code
 from torch._dynamo.exc import TorchDynamoException
 from torch._dynamo.utils import counters, get_compilation_metrics
 
 from qcompile.errors import PlanError
-from qcompile.profile.advice import for_break, for_recompilation
+from qcompile.profiler.advice import for_break, for_recompilation
 
 _INDEX = re.compile(r"^\d+/\d+: ")
 _RESUMED = re.compile(r"^torch_dynamo_resume_in_(\w+)_at_\d+$")
@@ -78,7 +80,9 @@ def trace(targets: Mapping[str, nn.Module], runs: Mapping[str, Callable[[], Any]
     explainer = ExplainWithBackend("eager")
     known = {id(entry) for entry in get_compilation_metrics()}
     counted = Counter(counters["graph_break"])
-    recompilations, num_compilations = [], 0
+    names = {_place(code): f"{type(module).__name__}.forward" for module, code in _codes(targets)}
+    recompilations: list[Recompilation] = []
+    num_compilations = 0
     with _compiled_by(explainer, targets, dynamic), _without_messages(), torch.no_grad():
         for label, run in runs.items():
             try:
@@ -94,7 +98,7 @@ def trace(targets: Mapping[str, nn.Module], runs: Mapping[str, Callable[[], Any]
             new = [entry for entry in get_compilation_metrics() if id(entry) not in known]
             known |= {id(entry) for entry in new}
             num_compilations += len(new)
-            recompilations += [_recompilation(entry, label, dynamic) for entry in new if entry.recompile_reason]
+            recompilations += [_recompilation(entry, label, dynamic, names) for entry in new if entry.recompile_reason]
     lost = Counter(counters["graph_break"]) - counted
     return Tracing(
         len(explainer.graphs), num_compilations, _breaks(explainer.break_reasons, lost), tuple(recompilations)
@@ -118,10 +122,20 @@ def _breaks(found: list[Any], counted: Mapping[str, int]) -> tuple[GraphBreak, .
     )
 
 
-def _recompilation(entry: Any, label: str, dynamic: bool | None) -> Recompilation:
+def _recompilation(entry: Any, label: str, dynamic: bool | None, names: Mapping[str, str]) -> Recompilation:
     guard = _INDEX.sub("", _first_line(entry.recompile_reason))
     place = f"{entry.co_filename}:{entry.co_firstlineno}"
-    return Recompilation(place, _plain(entry.co_name or ""), label, guard, for_recompilation(guard, dynamic))
+    function = names.get(place) or _plain(entry.co_name or "")
+    return Recompilation(place, function, label, guard, for_recompilation(guard, dynamic))
+
+
+def _codes(targets: Mapping[str, nn.Module]) -> Iterator[tuple[nn.Module, CodeType]]:
+    for module in targets.values():
+        yield module, type(module).forward.__code__
+
+
+def _place(code: CodeType) -> str:
+    return f"{code.co_filename}:{code.co_firstlineno}"
 
 
 def _first_line(reason: str) -> str:
@@ -139,9 +153,10 @@ def _plain(function: str) -> str:
 @contextmanager
 def _compiled_by(backend: Any, targets: Mapping[str, nn.Module], dynamic: bool | None) -> Iterator[None]:
     before = {module: module._compiled_call_impl for module in targets.values()}
-    codes = {type(module).forward.__code__ for module in targets.values()}
+    codes = {code for _, code in _codes(targets)}
     for code in codes:
         reset_code(code)
+    num_known = len(input_codes.seen)
     try:
         for module in targets.values():
             module.compile(backend=backend, dynamic=dynamic)
@@ -149,8 +164,10 @@ def _compiled_by(backend: Any, targets: Mapping[str, nn.Module], dynamic: bool |
     finally:
         for module, call in before.items():
             module._compiled_call_impl = call
-        for code in codes:
-            reset_code(code)
+        # With what goes on after a graph break; the rest of what this process compiled stays.
+        for code in (*codes, *(reference() for reference in input_codes.seen[num_known:])):
+            if code is not None:
+                reset_code(code)
 
 
 @contextmanager

@@ -86,7 +86,7 @@ def arm_of_artifact(
     if manifest.model.kind != "pipeline":
         raise ModelError(
             f"{artifact.folder} holds a bare {manifest.model.class_name} and no pipeline that calls it. Profile it in "
-            "Python: qcompile.profile.record."
+            "Python: qcompile.profiler.record."
         )
     if original:
         return arm_of_recipe(recipe, True, eager, device or manifest.environment.device, progress)

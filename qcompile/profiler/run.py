@@ -13,18 +13,18 @@ from qcompile.aot.toolchain import check_toolchain
 from qcompile.errors import ModelError
 from qcompile.loader import open_artifact
 from qcompile.noise import quiet_libraries
-from qcompile.profile.advice import for_groups
-from qcompile.profile.arms import Mode, ProfiledArm, arm_of_artifact, arm_of_recipe
-from qcompile.profile.breaks import Tracing, trace
-from qcompile.profile.kernels import COMPILED
-from qcompile.profile.record import Recording, check_trace, packages_marked, record
-from qcompile.profile.syncs import Synchronization, synchronizations
+from qcompile.profiler.advice import for_groups
+from qcompile.profiler.arms import Mode, ProfiledArm, arm_of_artifact, arm_of_recipe
+from qcompile.profiler.breaks import Tracing, trace
+from qcompile.profiler.kernels import COMPILED
+from qcompile.profiler.record import Recording, check_trace, packages_marked, record
+from qcompile.profiler.syncs import Synchronization, synchronizations
 from qcompile.progress import Progress, Silent, stage
 from qcompile.subject import quiet
 
 AHEAD_OF_TIME = (
-    "the recipe compiles ahead of time; what is listed here as a recompilation is a package of its own there, and a graph "
-    "break is an error of `qcompile apply`"
+    "the recipe compiles ahead of time; what is listed here as a recompilation is a package of its own there, and a "
+    "graph break is an error of `qcompile apply`"
 )
 RECIPE_SUFFIXES = (".yaml", ".yml")
 NOT_COMPILED = "nothing is compiled here, so there are no graphs to break and no guards to fail"

@@ -45,7 +45,12 @@ def for_recompilation(guard: str, dynamic: bool | None) -> str:
         guard: in torch's words.
         dynamic: how the module is compiled.
     """
-    if "size mismatch" in guard or "stride mismatch" in guard:
+    if "stride mismatch" in guard:
+        return (
+            "the same tensor comes in another layout (as a slice of a larger one, or in another size), which is compiled "
+            "by itself. A copy with .contiguous() before the call spares it"
+        )
+    if "size mismatch" in guard:
         if dynamic:
             return "the size is fixed by something in the module, so dynamic: true does not help: declare fewer shapes"
         return (
@@ -129,8 +134,7 @@ def _groups(on_gpu: bool, compiled: bool) -> list[tuple[str, float, str]]:
         (
             "outside",
             0.15,
-            "the GPU waits for Python: compile with mode: jit, scope: full, tuning: reduce-overhead (CUDA graphs), or use a "
-            "larger batch"
+            "the GPU waits for Python: CUDA graphs (mode: jit, scope: full, tuning: reduce-overhead) or a larger batch"
             if on_gpu
             else "Python and dispatch: compile larger pieces (scope: full)",
         ),

@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 
-from qcompile.profile.advice import for_synchronization
+from qcompile.profiler.advice import for_synchronization
 
 _MESSAGE = "called a synchronizing CUDA operation"
 """What torch warns with in its synchronization debug mode (c10/cuda/CUDAFunctions.cpp)."""
-_NOT_USERS = (str(Path(torch.__file__).parent), __file__)
+_NOT_USERS = (str(Path(torch.__file__).parent), warnings.__file__, __file__)
 
 
 @dataclass(frozen=True)

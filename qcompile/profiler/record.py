@@ -1,6 +1,7 @@
 """Running a step under torch's profiler."""
 
 import os
+import re
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -16,8 +17,12 @@ from torch.profiler import profile as torch_profile
 
 from qcompile.aot.dispatch import CompiledForward
 from qcompile.errors import ArtifactError, MachineError
-from qcompile.profile.kernels import OTHER, PACKAGE_MARK, Group, group_kernels, group_of
+from qcompile.profiler.kernels import OTHER, PACKAGE_MARK, Group, group_kernels, group_of
 
+_AROUND_KERNELS = re.compile(
+    r"^(?:## Call CompiledFxGraph|Torch-Compiled Region|TorchDynamo |AOTDispatcher |Pregraph bytecode|CompiledFunction)"
+)
+"""What torch records for Python code around compiled kernels; it counts as outside of them."""
 WARM_UP = 2
 """Calls before anything is measured: compilation, autotuning and first allocations are no part of a steady step."""
 SUFFIXES = (".json", ".json.gz")
@@ -140,6 +145,8 @@ def _finish(device: torch.device) -> None:
 def _cpu_runs(events: Any) -> Iterator[tuple[str, str, float]]:
     """Operators with the time they take themselves. An operator inside of attention is attention, whatever it is."""
     for event in events:
+        if _AROUND_KERNELS.match(event.name):
+            continue
         group = _group_of_callers(event)
         if group == OTHER or event.name.startswith(PACKAGE_MARK):
             group = group_of(event.name)
