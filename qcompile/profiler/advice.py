@@ -47,8 +47,8 @@ def for_recompilation(guard: str, dynamic: bool | None) -> str:
     """
     if "stride mismatch" in guard:
         return (
-            "the same tensor comes in another layout (as a slice of a larger one, or in another size), which is compiled "
-            "by itself. A copy with .contiguous() before the call spares it"
+            "the same tensor comes in another layout (a slice of a larger one, or another size), which is compiled by "
+            "itself. A copy with .contiguous() before the call spares it"
         )
     if "size mismatch" in guard:
         if dynamic:

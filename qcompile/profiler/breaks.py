@@ -83,7 +83,7 @@ def trace(targets: Mapping[str, nn.Module], runs: Mapping[str, Callable[[], Any]
     names = {_place(code): f"{type(module).__name__}.forward" for module, code in _codes(targets)}
     recompilations: list[Recompilation] = []
     num_compilations = 0
-    with _compiled_by(explainer, targets, dynamic), _without_messages(), torch.no_grad():
+    with _compiled_by(explainer, targets, dynamic) as compiled, _without_messages(), torch.no_grad():
         for label, run in runs.items():
             try:
                 run()
@@ -97,6 +97,7 @@ def trace(targets: Mapping[str, nn.Module], runs: Mapping[str, Callable[[], Any]
             # torch keeps the last 64 only, so they are read after every shape.
             new = [entry for entry in get_compilation_metrics() if id(entry) not in known]
             known |= {id(entry) for entry in new}
+            compiled |= {f"{entry.co_filename}:{entry.co_firstlineno}" for entry in new}
             num_compilations += len(new)
             recompilations += [_recompilation(entry, label, dynamic, names) for entry in new if entry.recompile_reason]
     lost = Counter(counters["graph_break"]) - counted
@@ -151,23 +152,27 @@ def _plain(function: str) -> str:
 
 
 @contextmanager
-def _compiled_by(backend: Any, targets: Mapping[str, nn.Module], dynamic: bool | None) -> Iterator[None]:
+def _compiled_by(backend: Any, targets: Mapping[str, nn.Module], dynamic: bool | None) -> Iterator[set[str]]:
+    """Hand modules to torch.compile in the body, which adds the places of what was compiled to the set it is given."""
     before = {module: module._compiled_call_impl for module in targets.values()}
-    codes = {code for _, code in _codes(targets)}
-    for code in codes:
-        reset_code(code)
-    num_known = len(input_codes.seen)
+    compiled = {_place(code) for _, code in _codes(targets)}
+    _forget(compiled)
     try:
         for module in targets.values():
             module.compile(backend=backend, dynamic=dynamic)
-        yield
+        yield compiled
     finally:
         for module, call in before.items():
             module._compiled_call_impl = call
-        # With what goes on after a graph break; the rest of what this process compiled stays.
-        for code in (*codes, *(reference() for reference in input_codes.seen[num_known:])):
-            if code is not None:
-                reset_code(code)
+        _forget(compiled)
+
+
+def _forget(places: set[str]) -> None:
+    """Drop what torch.compile holds for functions at `places`; torch knows no narrower way but to reset all."""
+    for reference in list(input_codes.seen):
+        code = reference()
+        if code is not None and _place(code) in places:
+            reset_code(code)
 
 
 @contextmanager
