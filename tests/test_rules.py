@@ -11,7 +11,7 @@ PACKAGE = ROOT / "qcompile"
 
 RANKS = (
     ("cli",),
-    ("benchmark", "bench", "sheet", "doctor"),
+    ("benchmark", "bench", "profiler", "sheet", "doctor"),
     ("compare",),
     ("loader", "runner"),
     ("built",),

@@ -1,0 +1,59 @@
+import pytest
+
+from qcompile.profiler.advice import COMPILE_IT, for_break, for_groups, for_recompilation, for_synchronization
+
+
+@pytest.mark.parametrize(
+    ("reason", "piece"),
+    [
+        ("Data-dependent branching\n  Explanation: ...", "torch.where"),
+        ("generic_jump TensorVariable()", "torch.where"),
+        ("Unsupported Tensor.item() call with capture_scalar_outputs=False", "keep the value in a tensor"),
+        ("Failed to trace builtin operator\n  Explanation: ... builtin operator `print`", "take the output out"),
+        ("Call to `torch._dynamo.graph_break()`", "kept out of graphs on purpose"),
+        ("Odd\n  Hint: Please report an issue to PyTorch.\n  Hint: Use tuples.", "torch says: Use tuples."),
+        ("Odd", "move this line out of the compiled module"),
+    ],
+)
+def test_breaks(reason: str, piece: str) -> None:
+    assert piece in for_break(reason)
+
+
+@pytest.mark.parametrize(
+    ("guard", "dynamic", "piece"),
+    [
+        ("tensor 'x' size mismatch at index 0. expected 4, actual 6", False, "dynamic: true makes one code"),
+        ("tensor 'x' size mismatch at index 0. expected 4, actual 6", True, "declare fewer shapes"),
+        ("tensor 'x' stride mismatch at index 0. expected 4, actual 6", False, ".contiguous()"),
+        ("tensor 'x' dtype mismatch. expected BFloat16, actual Float", False, "one dtype"),
+        ("GLOBAL_STATE changed: grad_mode", False, "torch.no_grad()"),
+        ("self.gain == 1.0", False, "pass it as a tensor"),
+        ("something new", False, "the same way every time"),
+    ],
+)
+def test_recompilations(guard: str, dynamic: bool, piece: str) -> None:
+    assert piece in for_recompilation(guard, dynamic)
+
+
+@pytest.mark.parametrize(
+    ("file", "every_step", "piece"),
+    [
+        ("diffusers/schedulers/scheduling_flow_match_euler_discrete.py", True, "tune_scheduler"),
+        ("diffusers/pipelines/flux/pipeline_flux.py", True, "inside of the loop"),
+        ("diffusers/image_processor.py", False, "leave it"),
+    ],
+)
+def test_synchronizations(file: str, every_step: bool, piece: str) -> None:
+    assert piece in for_synchronization(file, every_step)
+
+
+def test_groups_that_take_little_are_not_spoken_of() -> None:
+    assert for_groups({"matmul": 0.49, "attention": 0.24, "quantization": 0.14, "outside": 0.13}, True, True) == []
+
+
+def test_groups_that_take_much() -> None:
+    (first, second) = for_groups({"attention": 0.4, "outside": 0.4}, True, True)
+    assert first.startswith("attention takes 40%: ")
+    assert "CUDA graphs" in second
+    (only,) = for_groups({"normalization": 0.2}, False, False)
+    assert only == f"normalization takes 20%: {COMPILE_IT}"

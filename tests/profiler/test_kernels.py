@@ -1,0 +1,100 @@
+"""Names that torch's profiler really gave: on one H200 (torch 2.11) and on a CPU (torch 2.13)."""
+
+import pytest
+
+from qcompile.profiler.kernels import COMPILED, NAMES, OTHER, PACKAGE_MARK, group_kernels, group_of
+
+REAL = {
+    "matmul": (
+        "nvjet_tst_128x256_64x4_2x1_v_bz_coopB_TNT",
+        "void cutlass::device_kernel<cutlass::gemm::kernel::GemmUniversal<cute::tuple<int, int, int, int>>>(T1::Params)",
+        "cutlass_80_tensorop_bf16_s16816gemm_relu_bf16_256x128_32x3_tn_align8",
+        "sm90_xmma_gemm_bf16bf16_bf16f32_f32_tn_n_tilesize128x128x64_warpgroupsize1x1x1_execute_segment_k_off_kernel__5x_cublas",
+        "void cublasLt::splitKreduce_kernel<32, 16, int, float, __nv_bfloat16, float, true>(cublasLt::cublasSplitKParams)",
+        "std::enable_if<!T7, void>::type internal::gemvx::kernel<int, int, __nv_bfloat16, float>(cublasGemvParamsEx)",
+        "triton_tem_fused__int_mm_mul_7",
+        "triton_mm",
+        "aten::addmm",
+        "aten::mm",
+        "aten::bmm",
+        "aten::linear",
+        "aten::_int_mm",
+        "aten::_scaled_mm",
+        "aoti_torch_cpu__int_mm_out",
+        "aoti_torch_cpu_addmm_out",
+    ),
+    "attention": (
+        "cudnn_generated_fort_native_sdpa_sm90_flash_fprop_wgmma_f16_knob_3_64x128x128_4x1x1_kernel0_0",
+        "void pytorch_flash::flash_fwd_kernel<Flash_fwd_kernel_traits<128, 128, 64, 4>>(pytorch_flash::Flash_fwd_params)",
+        "fmha_cutlassF_bf16_aligned_64x128_rf_sm80(PyTorchMemEffAttention::AttentionKernel<cutlass::bfloat16_t>::Params)",
+        "triton_tem_fused_flex_attention_0",
+        "aten::_scaled_dot_product_flash_attention_for_cpu",
+        "aoti_torch_cpu__scaled_dot_product_flash_attention_for_cpu",
+    ),
+    "quantization": (
+        "torchao::quantize_affine",
+        "torchao::choose_qparams_affine",
+        "triton_red_fused__to_copy_abs_amax_clamp_div_gelu_mul_3",
+        "triton_poi_fused__to_copy_clamp_div_mul_round_4",
+        "graph_1_cpp_fused__to_copy_add_clamp_div_gelu_maximum_minimum_mul_neg_sub_view_zeros_like_2",
+        "graph_0_cpp_fused__scaled_dot_product_flash_attention_for_cpu__to_copy_add_cat_clamp_div_maximum_mean_minimum_mul_3",
+    ),
+    "normalization": (
+        "void at::native::(anonymous namespace)::vectorized_layer_norm_kernel<c10::BFloat16, float>(int, float, c10::BFloat16 const*)",
+        "void at::native::(anonymous namespace)::RowwiseMomentsCUDAKernel<float>(long, float, float const*, float*, float*)",
+        "triton_red_fused_add_mul_native_layer_norm_1",
+        "triton_per_fused__to_copy_mean_mul_pow_rsqrt_2",
+        "aten::native_layer_norm",
+        "aten::rms_norm",
+        "aten::_fused_rms_norm",
+        "aten::native_group_norm",
+    ),
+    "convolution": (
+        "aten::mkldnn_convolution",
+        "sm80_xmma_fprop_implicit_gemm_bf16bf16_bf16f32_f32_nhwckrsc_nhwc_tilesize128x128x32_stage4_warpsize2x2x1_g1",
+    ),
+    "copies": (
+        "Memcpy DtoH (Device -> Pinned)",
+        "Memset (Device)",
+        "void at::native::elementwise_kernel<128, 4, at::native::direct_copy_kernel_cuda(at::TensorIteratorBase&)>(int)",
+        "void at::native::(anonymous namespace)::CatArrayBatchedCopy_contig<at::native::(anonymous namespace)::OpaqueType<2u>>",
+        "triton_poi_fused_cat_5",
+        "triton_poi_fused__to_copy_transpose_view_12",
+        "aten::copy_",
+        "aten::_to_copy",
+        "aten::cat",
+        "aten::clone",
+    ),
+    OTHER: (
+        "triton_poi_fused_gelu_mul_3",
+        "triton_poi_fused_addmm_silu_0",
+        "graph_1_cpp_fused_cat_silu_sum_t_0",
+        "void at::native::vectorized_elementwise_kernel<4, at::native::GeluCUDAKernelImpl(at::TensorIteratorBase&)>(int)",
+        "aten::gelu",
+        "aten::mul",
+        "aten::add",
+        "aten::addcmul",
+        "aten::empty_strided",
+    ),
+    COMPILED: (f"{PACKAGE_MARK}FluxTransformerBlock",),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "group"), [(name, group) for group, names in REAL.items() for name in names], ids=lambda text: text[:60]
+)
+def test_real_names(name: str, group: str) -> None:
+    assert group_of(name) == group
+
+
+def test_every_group_is_tried() -> None:
+    assert REAL.keys() == set(NAMES)
+
+
+def test_adding_up() -> None:
+    groups = group_kernels(
+        [("b", "copies", 1.0), ("a", "matmul", 2.0), ("a", "matmul", 3.0), ("c", "matmul", 0.5), ("d", "matmul", 0.25)],
+        num_costliest=2,
+    )
+    assert [(group.name, group.count, group.ms) for group in groups] == [("matmul", 4, 5.75), ("copies", 1, 1.0)]
+    assert [(kernel.name, kernel.count, kernel.ms) for kernel in groups[0].costliest] == [("a", 2, 5.0), ("c", 1, 0.5)]
