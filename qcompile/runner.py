@@ -27,6 +27,7 @@ from qcompile.artifact.read import Artifact, read_artifact
 from qcompile.artifact.staging import check_target, staged
 from qcompile.artifact.tensors import write_tensors
 from qcompile.artifact.write import write_manifest
+from qcompile.autoquant import resolve
 from qcompile.change import Change
 from qcompile.environment import current
 from qcompile.errors import MachineError, StepError, VerifyError
@@ -93,6 +94,9 @@ def apply(
     where = (
         _device_of(pipeline, model) if device is None and (pipeline or model) is not None else resolve_device(device)
     )
+    # An artifact's recipe is explicit: what autoquant decides is decided first.
+    live = {"pipeline": pipeline, "model": model, "example_inputs": example_inputs}
+    recipe = resolve(recipe, **live, device=str(where), progress=progress).recipe
     with stage(progress, "plan"):
         plan = make_plan(recipe, meta_subject(recipe, pipeline, model, example_inputs), where)
     if plan.obstacles:

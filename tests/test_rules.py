@@ -14,6 +14,7 @@ RANKS = (
     ("benchmark", "sheet", "doctor"),
     ("compare",),
     ("loader", "runner"),
+    ("autoquant",),
     ("planner",),
     ("images",),
     ("subject",),

@@ -11,6 +11,7 @@ from qcompile.change import Change
 from qcompile.errors import PlanError, StepError, nearest
 from qcompile.schemes import SCHEMES, Scheme
 from qcompile.selectors import Candidate, Layers, select
+from qcompile.steps.autoquant import AUTOQUANT, Autoquant
 from qcompile.steps.step import Phase, Step, Target, Workshop
 
 if TYPE_CHECKING:
@@ -28,21 +29,40 @@ class Quantize(Step):
     phase: ClassVar[Phase] = Phase.QUANTIZE
 
     scheme: str = pydantic.Field(
-        description="name of a quantization scheme", json_schema_extra={"enum": [*sorted(SCHEMES)]}
+        description="name of a quantization scheme, or autoquant to have it measured",
+        json_schema_extra={"enum": [*sorted((*SCHEMES, AUTOQUANT))]},
     )
     layers: Layers | None = pydantic.Field(None, description="which linears; left out: the blocks' attention and MLP")
+    autoquant: Autoquant | None = pydantic.Field(None, description="options of scheme: autoquant")
 
     @pydantic.field_validator("scheme")
     @classmethod
     def _scheme_exists(cls, name: str) -> str:
-        if name not in SCHEMES:
-            raise ValueError(f"no scheme is called {name!r}; {nearest(name, SCHEMES)}")
+        if name not in SCHEMES and name != AUTOQUANT:
+            raise ValueError(f"no scheme is called {name!r}; {nearest(name, (*SCHEMES, AUTOQUANT))}")
         return name
 
+    @pydantic.model_validator(mode="after")
+    def _options_fit_the_scheme(self) -> Quantize:
+        if self.autoquant is not None and self.scheme != AUTOQUANT:
+            raise ValueError(f"the block autoquant goes with scheme: autoquant, not with {self.scheme}")
+        return self
+
     def changes(self, target: Target) -> tuple[Change, ...]:
+        if self.scheme == AUTOQUANT:
+            raise PlanError(
+                f"{target.place(self.kind)}.scheme: autoquant is decided by measuring real layers on the device, and a "
+                "plan touches no weights. `qcompile plan --resolve RECIPE` measures and prints the explicit recipe; "
+                "`qcompile apply` measures by itself and goes on with it."
+            )
+        return self.chosen(target)
+
+    def chosen(self, target: Target) -> tuple[Change, ...]:
+        """Say which linears the step takes; with `scheme: autoquant` those among which it may choose."""
         from qcompile.modules import linears
 
-        scheme, place = SCHEMES[self.scheme], target.place(self.kind)
+        # Without a row there is nothing yet that a layer could be unfit for.
+        scheme, place = SCHEMES.get(self.scheme), target.place(self.kind)
         layers = linears(target.module)
         rows = target.rows()
         if self.layers is not None:
@@ -63,7 +83,7 @@ class Quantize(Step):
             if name in taken:
                 found.append(self._taken(target, taken[name], reason is None and self.layers is not None))
                 continue
-            if reason is None:
+            if reason is None and scheme is not None:
                 unfit = scheme.why_not_layer(layer.in_features, layer.out_features, seen, compiled_for)
                 if unfit and self.layers is not None:
                     raise PlanError(_unfit(place, name, layer, seen, unfit))
@@ -90,8 +110,8 @@ class Quantize(Step):
     def _change(self, target: Target, name: str, layer: nn.Linear, rows: tuple[int, ...], reason: str | None) -> Change:
         from qcompile.modules import tensor_bytes
 
-        before = tensor_bytes(layer.weight)
-        after = before if reason else SCHEMES[self.scheme].stored_bytes(layer.in_features, layer.out_features)
+        before, scheme = tensor_bytes(layer.weight), SCHEMES.get(self.scheme)
+        after = before if reason or scheme is None else scheme.stored_bytes(layer.in_features, layer.out_features)
         return Change(
             step=target.index,
             kind=self.kind,
