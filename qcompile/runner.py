@@ -95,8 +95,9 @@ def apply(
         _device_of(pipeline, model) if device is None and (pipeline or model) is not None else resolve_device(device)
     )
     # An artifact's recipe is explicit: what autoquant decides is decided first.
-    live = {"pipeline": pipeline, "model": model, "example_inputs": example_inputs}
-    recipe = resolve(recipe, **live, device=str(where), progress=progress).recipe
+    live: dict[str, Any] = {"pipeline": pipeline, "model": model, "example_inputs": example_inputs}
+    resolution = resolve(recipe, **live, device=str(where), progress=progress)
+    recipe = resolution.recipe
     with stage(progress, "plan"):
         plan = make_plan(recipe, meta_subject(recipe, pipeline, model, example_inputs), where)
     if plan.obstacles:
@@ -109,7 +110,7 @@ def apply(
         built = _run(plan, subject, root, where, progress)
         with stage(progress, "write weights"):
             _write(built, root)
-            (root / RECIPE).write_text(recipe.to_yaml(), encoding="utf-8")
+            (root / RECIPE).write_text(resolution.to_yaml(), encoding="utf-8")
         with stage(progress, "digests"):
             write_manifest(root, _manifest(built, where))
     return read_artifact(target)

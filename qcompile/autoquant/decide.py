@@ -18,7 +18,7 @@ class Timing:
     median_us: float
     """Median of the samples, in microseconds."""
     spread_us: float
-    """Distance from the lower to the upper quartile of the samples, in microseconds."""
+    """Half the distance from the lower to the upper quartile of the samples, in microseconds."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,8 @@ def total(timings: Iterable[Timing | None]) -> Timing | None:
 def faster(timing: Timing, none: Timing) -> bool:
     """Whether a candidate beats the plain layer by more than the spreads of both together.
 
-    Timings of two runs of the same code differ; a difference inside the spread may as well be a loss.
+    Timings of two runs of the same code differ; a difference inside the spread may as well be a loss. Roughly, the
+    candidate's upper quartile has to be below the lower quartile of `none`.
     """
     return none.median_us - timing.median_us > none.spread_us + timing.spread_us
 

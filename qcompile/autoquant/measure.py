@@ -74,9 +74,9 @@ def time_compiled(
 
 
 def timing_of(samples: Sequence[float]) -> Timing:
-    """Median and interquartile range of seconds, in microseconds."""
+    """Median and half the interquartile range of seconds, in microseconds."""
     lower, median, upper = (1e6 * value for value in statistics.quantiles(samples, n=4, method="inclusive"))
-    return Timing(median, upper - lower)
+    return Timing(median, (upper - lower) / 2)
 
 
 def _compiled(module: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:

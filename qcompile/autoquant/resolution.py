@@ -50,20 +50,15 @@ class Resolution:
             *(_cells(row) for row in self.measurements),
         ]
 
-    def to_yaml(self, name: str | None = None) -> str:
-        """The explicit recipe with a comment that says where it comes from.
-
-        Args:
-            name: the recipe's new name; a recipe is named as its file.
-        """
-        recipe = self.recipe if name is None else renamed(self.recipe, name)
+    def to_yaml(self) -> str:
+        """The explicit recipe with a comment that says where it comes from."""
         if not self.measurements:
-            return recipe.to_yaml()
+            return self.recipe.to_yaml()
         lines = [f"Resolved by qcompile's autoquant on {self.date}.", f"Measured on {self.machine}", *self.notes, ""]
         rows = self.table()
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines += ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-        return "".join(f"# {line}".rstrip() + "\n" for line in lines) + recipe.to_yaml()
+        return "".join(f"# {line}".rstrip() + "\n" for line in lines) + self.recipe.to_yaml()
 
     def document(self) -> dict[str, Any]:
         """All of it as plain data."""

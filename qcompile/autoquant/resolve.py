@@ -229,8 +229,8 @@ class _Run:
         shown = ", ".join(missing[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
         return (
             f"{self.task.place}.autoquant.budget_s: {self._options.budget_s:g} s were not enough; not measured: "
-            f"{shown}. What was measured is in the cache, so that the next run goes on from there. Raise budget_s, select fewer "
-            "layers, or let unmeasured layers stay as they are with on_budget: none."
+            f"{shown}. What was measured is in the cache, so that the next run goes on from there. Raise budget_s, "
+            "select fewer layers, or let unmeasured layers stay as they are with on_budget: none."
         )
 
 
