@@ -1,5 +1,6 @@
 """The schemes that take part, and one layer in one of them."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -8,7 +9,7 @@ from torch import nn
 from qcompile.change import Change
 from qcompile.errors import MachineError, StepError
 from qcompile.progress import Silent
-from qcompile.schemes import SCHEMES
+from qcompile.schemes import SCHEMES, Scheme
 from qcompile.steps import Workshop
 from qcompile.steps.autoquant import NONE, Autoquant
 from qcompile.steps.quantize import Quantize
@@ -50,15 +51,21 @@ def in_scheme(scheme: str, layer: nn.Linear, activation: torch.Tensor) -> nn.Mod
     return alone.eval()
 
 
-def runnable(options: Autoquant, device: torch.device, place: str) -> tuple[list[str], dict[str, str]]:
+def runnable(options: Autoquant, device: torch.device, mode: str, place: str) -> tuple[list[str], dict[str, str]]:
     """The candidates this machine can run, in order, and the others with the reason.
+
+    Args:
+        options: of the autoquant step.
+        device: where the artifact will run.
+        mode: how the recipe compiles the layers: `aot` or `jit`.
+        place: of the step, for messages.
 
     Raises:
         MachineError: it can run none of them.
     """
-    names = options.candidates or [name for name in SCHEMES if name != NONE]
+    names = options.candidates or [name for name, row in SCHEMES.items() if name != NONE and _by_default(row)]
     capability = torch.cuda.get_device_capability(device) if device.type == "cuda" else None
-    reasons = {name: SCHEMES[name].why_not_device(device.type, capability) for name in names}
+    reasons = {name: _why_not(SCHEMES[name], device.type, capability, mode) for name in names}
     refused = {name: reason for name, reason in reasons.items() if reason}
     if len(refused) == len(names):
         raise MachineError(
@@ -67,6 +74,19 @@ def runnable(options: Autoquant, device: torch.device, place: str) -> tuple[list
         )
     # A user who names no candidates has no use for the reasons of schemes for other machines.
     return [name for name in names if name not in refused], refused if options.candidates else {}
+
+
+def _by_default(scheme: Scheme) -> bool:
+    """Whether a scheme is tried where the recipe names none: not where better ones do the same."""
+    return not getattr(scheme, "legacy", False)
+
+
+def _why_not(scheme: Scheme, device_type: str, capability: tuple[int, int] | None, mode: str) -> str | None:
+    """Why a layer in this scheme can't run here compiled and be saved."""
+    runs: Callable[[str, tuple[int, int] | None], str | None]
+    runs = getattr(scheme, "why_not_machine", scheme.why_not_device)
+    limits = (getattr(scheme, f"why_not_{mode}", None), getattr(scheme, "why_not_saved", None))
+    return runs(device_type, capability) or next((f"{scheme.name}: {limit}" for limit in limits if limit), None)
 
 
 def first_line(error: BaseException) -> str:

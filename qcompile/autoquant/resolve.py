@@ -112,7 +112,7 @@ class _Run:
         self.task = task
         self._options = task.step.autoquant or Autoquant()
         self._store, self._stopwatch, self._progress = store, stopwatch, progress
-        self._candidates, self._refused = runnable(self._options, device, task.place)
+        self._candidates, self._refused = runnable(self._options, device, task.compile_mode, task.place)
         deadline = clock() + self._options.budget_s
         self._expired: Callable[[], bool] = lambda: clock() >= deadline
         with stage(progress, f"errors of {', '.join(self._candidates)} in {len(task.layers)} layers"):

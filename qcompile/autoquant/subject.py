@@ -19,6 +19,7 @@ from qcompile.recipe import Recipe
 from qcompile.source import find_folder
 from qcompile.steps import Phase, Step, Target, Workshop
 from qcompile.steps.autoquant import AUTOQUANT
+from qcompile.steps.compile import Compile
 from qcompile.steps.quantize import Quantize
 from qcompile.subject import Subject, subject_of_model, subject_of_pipeline
 
@@ -32,6 +33,8 @@ class Task:
     step: Quantize
     layers: dict[str, nn.Linear]
     """By dotted name inside the denoiser, rewritten and not quantized."""
+    compile_mode: str
+    """How the recipe compiles the denoiser: `aot` or `jit`."""
 
     @property
     def place(self) -> str:
@@ -92,8 +95,9 @@ def prepare(
             that is not compiled.
     """
     subject = _subject(recipe, pipeline, model, example_inputs, device, progress)
+    modes: dict[int, str] = {}
     for index, found in autoquant_steps(recipe).items():
-        _check(recipe, index, found, subject.denoiser)
+        modes[index] = _compile_mode(recipe, index, found, subject.denoiser)
     with stage(progress, "capture calls"):
         calls = subject.calls()
     rewritten = any(step.component == subject.denoiser and step.phase < Phase.QUANTIZE for step in recipe.steps)
@@ -109,7 +113,7 @@ def prepare(
             step.apply(module, changes, Workshop(calls, Path(), progress, recipe.header.verify.max_compiled_error))
         if isinstance(step, _Candidates):
             layers = {change.module: module.get_submodule(change.module) for change in changes if change.action}
-            tasks.append(Task(index, step, layers))  # type: ignore[arg-type]
+            tasks.append(Task(index, step, layers, modes[index]))  # type: ignore[arg-type]
     return Prepared(subject.components[subject.denoiser], calls, tuple(tasks))
 
 
@@ -130,7 +134,7 @@ def _subject(
     return subject_of_pipeline(recipe, pipeline)
 
 
-def _check(recipe: Recipe, index: int, step: Quantize, denoiser: str) -> None:
+def _compile_mode(recipe: Recipe, index: int, step: Quantize, denoiser: str) -> str:
     place = f"steps.{index}.{step.kind}"
     if step.component != denoiser:
         raise PlanError(
@@ -138,12 +142,14 @@ def _check(recipe: Recipe, index: int, step: Quantize, denoiser: str) -> None:
             f"Name a scheme for {step.component}."
         )
     later = recipe.steps[index + 1 :]
-    if not any(other.phase is Phase.COMPILE and other.component == denoiser for other in later):
+    modes = [other.mode for other in later if isinstance(other, Compile) and other.component == denoiser]
+    if not modes:
         raise PlanError(
             f"{place}.scheme: autoquant measures compiled layers, but no later step compiles {denoiser}, and schemes "
             f"that are fast compiled can be slow otherwise. Add `- compile: {{component: {denoiser}, mode: aot}}`, or "
             "name a scheme."
         )
+    return modes[0]
 
 
 def _stand_in(step: Step, denoiser: str) -> Step:

@@ -1,0 +1,76 @@
+"""A stopwatch and a clock that need no compiler, and a small model to resolve recipes for."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+import yaml
+from aot.tiny import Model, make_call, make_model
+from conftest import demo_data
+from torch import nn
+
+from qcompile import recipe as recipes
+from qcompile.autoquant.decide import Timing
+from qcompile.autoquant.survey import LinearShape, shape_of
+from qcompile.recipe import Recipe
+
+LATENCIES_US = {"none": 100.0, "int8_dynamic": 60.0, "int8_weight_only": 80.0, "float8_weight_only": 90.0}
+
+
+class FakeStopwatch:
+    """Says what it is told to and counts what it is asked.
+
+    Args:
+        latencies_us: scheme -> median, or why there is none; or a function of the shape that gives such a mapping.
+        seconds: added to `now` for every scheme measured.
+        interrupt_at: raise KeyboardInterrupt at this shape, counted from 0.
+    """
+
+    def __init__(
+        self,
+        latencies_us: dict[str, float | str] | Callable[[LinearShape], dict[str, float | str]] | None = None,
+        seconds: float = 0,
+        interrupt_at: int | None = None,
+    ) -> None:
+        self.latencies_us = latencies_us or LATENCIES_US
+        self.seconds = seconds
+        self.interrupt_at = interrupt_at
+        self.asked: list[tuple[LinearShape, tuple[str, ...]]] = []
+        self.now = 0.0
+
+    def clock(self) -> float:
+        return self.now
+
+    def __call__(
+        self, layer: nn.Linear, activation: torch.Tensor, schemes: Sequence[str], expired: Callable[[], bool]
+    ) -> dict[str, Timing | str]:
+        shape = shape_of(layer, activation)
+        if self.interrupt_at == len(self.asked):
+            raise KeyboardInterrupt
+        self.asked.append((shape, tuple(schemes)))
+        known = self.latencies_us(shape) if callable(self.latencies_us) else self.latencies_us
+        outcomes: dict[str, Timing | str] = {}
+        for scheme in schemes:
+            if outcomes and expired():
+                break
+            self.now += self.seconds
+            found = known[scheme]
+            outcomes[scheme] = found if isinstance(found, str) else Timing(found, 1.0)
+        return outcomes
+
+
+def autoquant_step(layers: dict | None = None, **options: object) -> dict:
+    """A quantize step with `scheme: autoquant` over a bare `Model`."""
+    step = {"component": "model", "scheme": "autoquant", "autoquant": {"min_sqnr_db": 20} | options}
+    return {"quantize": step | ({"layers": layers} if layers else {})}
+
+
+def make_recipe(*steps: dict) -> Recipe:
+    """A recipe for a bare `Model` that compiles it; nothing here goes so far."""
+    compiled = {"compile": {"component": "model", "mode": "aot"}}
+    steps = steps or (autoquant_step(),)
+    return recipes.parse(yaml.safe_dump(demo_data() | {"name": "tiny", "steps": [*steps, compiled]}), "tiny.yaml")
+
+
+def tiny(rows: Sequence[int] = (24,)) -> tuple[Model, list[dict[str, torch.Tensor]]]:
+    """A model and one call of it for each row count."""
+    return make_model(), [make_call(count) for count in rows]
