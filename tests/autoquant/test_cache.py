@@ -6,7 +6,11 @@ import pytest
 from qcompile.autoquant.cache import Cache, default_cache
 from qcompile.autoquant.decide import Timing
 
-MEASURED: dict[str, Timing | str] = {"none": Timing(100.5, 1.25), "int8_dynamic": Timing(60, 0), "float8_row": "fails: no"}
+MEASURED: dict[str, Timing | str] = {
+    "none": Timing(100.5, 1.25),
+    "int8_dynamic": Timing(60, 0),
+    "float8_row": "fails: no",
+}
 
 
 def test_what_was_put_comes_back_in_another_process(tmp_path: Path) -> None:
