@@ -5,6 +5,6 @@ one, which anybody can read, keep and apply without measuring again.
 """
 
 from qcompile.autoquant.resolution import Measurement, Resolution
-from qcompile.autoquant.resolve import resolve
+from qcompile.autoquant.resolver import resolve
 
 __all__ = ["Measurement", "Resolution", "resolve"]

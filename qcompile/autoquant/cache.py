@@ -45,12 +45,13 @@ class Cache:
         machine: device and versions; figures of others are kept and not used.
 
     Attributes:
+        machine: as given.
         notes: what went wrong with the file, for people.
     """
 
     def __init__(self, path: Path | None, machine: str) -> None:
         self._path = path
-        self._machine = machine
+        self.machine = machine
         self.notes: list[str] = []
         self._known = self._read().machines.get(machine, {})
 
@@ -73,7 +74,7 @@ class Cache:
             return
         # Another process may have written since.
         latest = self._read(quietly=True)
-        latest.machines.setdefault(self._machine, {})[shape] = self._known[shape]
+        latest.machines.setdefault(self.machine, {})[shape] = self._known[shape]
         try:
             _write(self._path, latest.model_dump_json(indent=1, exclude_none=True))
         except OSError as error:

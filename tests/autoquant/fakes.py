@@ -1,6 +1,7 @@
 """A stopwatch and a clock that need no compiler, and a small model to resolve recipes for."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 import yaml
@@ -9,6 +10,7 @@ from conftest import demo_data
 from torch import nn
 
 from qcompile import recipe as recipes
+from qcompile.autoquant import Resolution, resolve
 from qcompile.autoquant.decide import Timing
 from qcompile.autoquant.survey import LinearShape, shape_of
 from qcompile.recipe import Recipe
@@ -71,6 +73,31 @@ def make_recipe(*steps: dict) -> Recipe:
     return recipes.parse(yaml.safe_dump(demo_data() | {"name": "tiny", "steps": [*steps, compiled]}), "tiny.yaml")
 
 
+BLOCKS = [f"blocks.{index}.{name}" for index in range(3) for name in ("first", "second")]
+"""The layers an autoquant step without `layers` chooses for."""
+
+
 def tiny(rows: Sequence[int] = (24,)) -> tuple[Model, list[dict[str, torch.Tensor]]]:
     """A model and one call of it for each row count."""
     return make_model(), [make_call(count) for count in rows]
+
+
+def run(recipe: Recipe, stopwatch: FakeStopwatch, cache: Path, rows: tuple[int, ...] = (24,)) -> Resolution:
+    """Resolve for a bare `Model`."""
+    model, inputs = tiny(rows)
+    return resolve(
+        recipe,
+        model=model,
+        example_inputs=inputs,
+        device="cpu",
+        cache=cache,
+        stopwatch=stopwatch,
+        clock=stopwatch.clock,
+    )
+
+
+def steps_of(resolution: Resolution) -> dict[str, list[str]]:
+    """Scheme -> layers that were named, of every quantize step."""
+    found = [step["quantize"] for step in resolution.recipe.data["steps"] if "quantize" in step]
+    assert all(step.keys() == {"component", "scheme", "layers"} for step in found)
+    return {step["scheme"]: step["layers"]["include"] for step in found}

@@ -5,43 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import demo_data
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoquant.fakes import LATENCIES_US, FakeStopwatch, autoquant_step, make_recipe, tiny
+from autoquant.fakes import BLOCKS, LATENCIES_US, FakeStopwatch, autoquant_step, make_recipe, run, steps_of, tiny
 from qcompile import recipe as recipes
-from qcompile.autoquant import Resolution, resolve
+from qcompile.autoquant import resolve
 from qcompile.autoquant.survey import LinearShape
 from qcompile.errors import MachineError, PlanError
-from qcompile.planner import plan
-from qcompile.recipe import Recipe
-
-BLOCKS = ["blocks.0.first", "blocks.0.second", "blocks.1.first", "blocks.1.second", "blocks.2.first", "blocks.2.second"]
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Path:
-    return tmp_path / "autoquant.json"
-
-
-def run(recipe: Recipe, stopwatch: FakeStopwatch, cache: Path, rows: tuple[int, ...] = (24,)) -> Resolution:
-    model, inputs = tiny(rows)
-    return resolve(
-        recipe,
-        model=model,
-        example_inputs=inputs,
-        device="cpu",
-        cache=cache,
-        stopwatch=stopwatch,
-        clock=stopwatch.clock,
-    )
-
-
-def steps_of(resolution: Resolution) -> dict[str, list[str]]:
-    found = [step["quantize"] for step in resolution.recipe.data["steps"] if "quantize" in step]
-    assert all(step.keys() == {"component", "scheme", "layers"} for step in found)
-    return {step["scheme"]: step["layers"]["include"] for step in found}
 
 
 def test_the_fastest_is_written_with_the_names_of_its_layers(cache: Path) -> None:
@@ -135,95 +106,6 @@ def test_nothing_gained_is_an_error_that_says_so(cache: Path) -> None:
         run(make_recipe(), slow, cache)
 
 
-def test_figures_come_from_the_cache_the_second_time(cache: Path) -> None:
-    first, second = FakeStopwatch(), FakeStopwatch()
-    found = run(make_recipe(), first, cache)
-    again = run(make_recipe(), second, cache)
-    assert second.asked == []
-    assert again == found
-    third = FakeStopwatch()
-    run(make_recipe(autoquant_step(candidates=["int8_dynamic"])), third, cache)
-    assert third.asked == []
-
-
-def test_out_of_memory_is_not_kept(cache: Path) -> None:
-    full = FakeStopwatch(LATENCIES_US | {"int8_dynamic": "out of memory"})
-    assert steps_of(run(make_recipe(), full, cache)) == {"int8_weight_only": BLOCKS}
-    again = FakeStopwatch()
-    assert steps_of(run(make_recipe(), again, cache)) == {"int8_dynamic": BLOCKS}
-
-
-ROWS = (24, 48, 96)
-
-
-def test_out_of_budget_is_an_error_that_says_what_is_missing(cache: Path) -> None:
-    # Four schemes of a second each: the second shape is not finished.
-    slow = FakeStopwatch(seconds=1)
-    with pytest.raises(
-        PlanError,
-        match=r"steps\.0\.quantize\.autoquant\.budget_s: 6 s were not enough; not measured: float8_weight_only for 48x32 -> "
-        r"32 float32.*on_budget: none",
-    ):
-        run(make_recipe(autoquant_step(budget_s=6)), slow, cache, ROWS)
-    # What was finished is not measured again, and now there is time enough.
-    again = FakeStopwatch(seconds=1)
-    assert steps_of(run(make_recipe(autoquant_step(budget_s=8.5)), again, cache, ROWS)) == {"int8_dynamic": BLOCKS}
-    assert [shape.rows for shape, _ in again.asked] == [48, 96]
-
-
-def test_out_of_budget_can_leave_layers_as_they_are(cache: Path) -> None:
-    slow = FakeStopwatch(seconds=1)
-    recipe = make_recipe(
-        autoquant_step({"include": ["embed", "blocks.**"]}, budget_s=4, on_budget="none"),
-    )
-    resolution = run(recipe, slow, cache)
-    assert steps_of(resolution) == {"int8_dynamic": ["embed"]}
-    (note,) = resolution.notes
-    assert (
-        note
-        == "steps.0.quantize: out of budget after 4 s; 6 of 7 layers were not fully measured, blocks.0.first for one"
-    )
-    verdicts = {row.verdict for row in resolution.measurements if row.shape and row.shape.in_features == 32}
-    assert verdicts == {"not measured: out of budget", "taken"}  # `none` is what they have
-    assert f"# {note}\n" in resolution.to_yaml()
-
-
-def test_no_time_at_all(cache: Path) -> None:
-    late = FakeStopwatch()
-    ticks = iter(range(0, 10_000, 100))
-    model, inputs = tiny()
-    with pytest.raises(PlanError, match="no candidate is worth it.*not measured: out of budget"):
-        resolve(
-            make_recipe(autoquant_step(budget_s=1, on_budget="none")),
-            model=model,
-            example_inputs=inputs,
-            device="cpu",
-            cache=cache,
-            stopwatch=late,
-            clock=lambda: next(ticks),
-        )
-    assert late.asked == []
-
-
-def test_an_interrupted_run_keeps_what_it_finished(cache: Path) -> None:
-    stopped = FakeStopwatch(interrupt_at=2)
-    with pytest.raises(KeyboardInterrupt):
-        run(make_recipe(), stopped, cache, ROWS)
-    again = FakeStopwatch()
-    run(make_recipe(), again, cache, ROWS)
-    assert [shape.rows for shape, _ in stopped.asked] == [24, 48]
-    assert [shape.rows for shape, _ in again.asked] == [96]
-
-
-def test_a_corrupt_cache_is_told_and_measured_anew(cache: Path) -> None:
-    cache.write_text("{")
-    stopwatch = FakeStopwatch()
-    resolution = run(make_recipe(), stopwatch, cache)
-    assert len(stopwatch.asked) == 1
-    assert "ignored" in resolution.notes[0]
-    assert run(make_recipe(), FakeStopwatch(), cache).notes == ()
-
-
 def test_twice_over_the_same_layers(cache: Path) -> None:
     first, second = autoquant_step({"include": ["blocks.0.**"]}), autoquant_step({"include": ["blocks.**"]})
     with pytest.raises(PlanError, match=r"steps.1.quantize.layers: blocks.0.first is quantized by steps.0 already"):
@@ -281,13 +163,6 @@ def test_only_compiled_layers_are_measured(cache: Path) -> None:
         run(recipe, FakeStopwatch(), cache)
 
 
-def test_only_the_denoiser_is_measured(cache: Path) -> None:
-    step = {"quantize": {"component": "text_encoder_2", "scheme": "autoquant"}}
-    recipe = recipes.parse(yaml.safe_dump(demo_data() | {"steps": [step, demo_data()["steps"][-1]]}))
-    with pytest.raises(PlanError, match="steps.0.quantize.component: .*denoiser .transformer.*text_encoder_2"):
-        resolve(recipe, device="cpu", cache=cache, stopwatch=FakeStopwatch())
-
-
 def test_a_layer_that_is_never_called(cache: Path) -> None:
     model, inputs = tiny()
     model.spare = torch.nn.Linear(8, 8)
@@ -323,39 +198,3 @@ def test_whatever_is_measured_the_recipe_is_whole(
     assert all(latencies[scheme] < latencies["none"] for _, scheme in chosen)
     assert resolution.recipe.data["steps"][-1] == recipe.data["steps"][-1]
     assert {**resolution.recipe.data, "steps": None} == {**recipe.data, "steps": None}
-
-
-def test_the_whole_demo_with_its_rewriting_steps(cache: Path) -> None:
-    """fuse_qkv runs before layers are chosen, so that fused layers are measured and named."""
-    data = demo_data()
-    data["steps"][2] = {
-        "quantize": {
-            "component": "transformer",
-            "scheme": "autoquant",
-            "layers": {"include": ["transformer_blocks.**"], "exclude": ["**.norm*.**"]},
-            "autoquant": {"min_sqnr_db": 20},
-        }
-    }
-    resolution = resolve(recipes.parse(yaml.safe_dump(data)), device="cpu", cache=cache, stopwatch=FakeStopwatch())
-    layers = resolution.recipe.data["steps"][2]["quantize"]["layers"]["include"]
-    assert "transformer_blocks.0.attn.to_qkv" in layers
-    planned = plan(resolution.recipe, device="cpu")
-    changed = [change.module for change in planned.changes if change.kind == "quantize" and change.action]
-    assert changed == layers
-
-
-def test_a_live_pipeline_stays_as_it_is(cache: Path) -> None:
-    from qcompile.pipeline import load_pipeline
-    from qcompile.source import find_folder
-
-    data = demo_data()
-    data["steps"][2] = {
-        "quantize": {"component": "transformer", "scheme": "autoquant", "autoquant": {"min_sqnr_db": 20}}
-    }
-    pipeline = load_pipeline(find_folder("builtin:flux-mini", None), torch.bfloat16, torch.device("cpu"))
-    before = {name: tensor.data_ptr() for name, tensor in pipeline.transformer.state_dict().items()}
-    names = [name for name, _ in pipeline.transformer.named_modules()]
-    resolution = resolve(recipes.parse(yaml.safe_dump(data)), pipeline=pipeline, cache=cache, stopwatch=FakeStopwatch())
-    assert [name for name, _ in pipeline.transformer.named_modules()] == names
-    assert {name: tensor.data_ptr() for name, tensor in pipeline.transformer.state_dict().items()} == before
-    assert "transformer_blocks.0.attn.to_qkv" in resolution.recipe.data["steps"][2]["quantize"]["layers"]["include"]

@@ -1,6 +1,7 @@
 """Recipe with autoquant steps -> explicit recipe, by measuring on the device."""
 
 import datetime
+import gc
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -69,9 +70,34 @@ def resolve(
         return Resolution(recipe)
     progress = progress or Silent()
     where = resolve_device(device or _device_of(pipeline, model))
-    prepared = prepare(recipe, pipeline, model, example_inputs, where, progress)
     store = Cache(cache or default_cache(), describe(where))
-    runs = [_Run(task, prepared, where, store, stopwatch, clock, progress) for task in prepared.tasks]
+    try:
+        # No name here holds what is loaded: it is gone when the memory is given back.
+        return _resolve(
+            recipe,
+            prepare(recipe, pipeline, model, example_inputs, where, progress),
+            where,
+            progress,
+            store,
+            stopwatch,
+            clock,
+        )
+    finally:
+        gc.collect()  # compiled code is part of reference cycles
+        if where.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def _resolve(
+    recipe: Recipe,
+    prepared: Prepared,
+    device: torch.device,
+    progress: Progress,
+    store: Cache,
+    stopwatch: Stopwatch,
+    clock: Callable[[], float],
+) -> Resolution:
+    runs = [_Run(task, prepared, device, store, stopwatch, clock, progress) for task in prepared.tasks]
     chosen: dict[int, dict[str, str]] = {}
     measurements: list[Measurement] = []
     notes: list[str] = []
@@ -85,12 +111,10 @@ def resolve(
     for note in (*store.notes, *notes):
         with stage(progress, note):
             pass
-    if where.type == "cuda":
-        torch.cuda.empty_cache()
     return Resolution(
         explicit(recipe, chosen),
         tuple(measurements),
-        describe(where),
+        store.machine,
         datetime.datetime.now(datetime.UTC).date().isoformat(),
         (*store.notes, *notes),
     )
