@@ -105,15 +105,16 @@ def prepare(
         subject.components[subject.denoiser] = copy.deepcopy(subject.components[subject.denoiser])
     stand_in = replace(recipe, steps=tuple(_stand_in(step, subject.denoiser) for step in recipe.steps))
     tasks = []
+    last = max(modes)
     for index, (step, module, changes) in enumerate(walk(stand_in, subject, device.type)):
-        if step.phase is Phase.COMPILE:
-            break
         if step.phase < Phase.QUANTIZE:
             step.restructure(module)
             step.apply(module, changes, Workshop(calls, Path(), progress, recipe.header.verify.max_compiled_error))
         if isinstance(step, _Candidates):
             layers = {change.module: module.get_submodule(change.module) for change in changes if change.action}
             tasks.append(Task(index, step, layers, modes[index]))  # type: ignore[arg-type]
+        if index == last:
+            break  # before later steps ask what scheme it is
     return Prepared(subject.components[subject.denoiser], calls, tuple(tasks))
 
 

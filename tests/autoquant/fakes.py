@@ -1,5 +1,6 @@
 """A stopwatch and a clock that need no compiler, and a small model to resolve recipes for."""
 
+import copy
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from qcompile.autoquant.survey import LinearShape, shape_of
 from qcompile.recipe import Recipe
 
 LATENCIES_US = {"none": 100.0, "int8_dynamic": 60.0, "int8_weight_only": 80.0, "float8_weight_only": 90.0}
+OPTIONS = {"candidates": [name for name in LATENCIES_US if name != "none"], "min_sqnr_db": 20}
+"""Of an autoquant step: three schemes that every machine runs."""
 
 
 class FakeStopwatch:
@@ -55,14 +58,14 @@ class FakeStopwatch:
             if outcomes and expired():
                 break
             self.now += self.seconds
-            found = known[scheme]
+            found = known.get(scheme, 1000.0)
             outcomes[scheme] = found if isinstance(found, str) else Timing(found, 1.0)
         return outcomes
 
 
 def autoquant_step(layers: dict | None = None, **options: object) -> dict:
     """A quantize step with `scheme: autoquant` over a bare `Model`."""
-    step = {"component": "model", "scheme": "autoquant", "autoquant": {"min_sqnr_db": 20} | options}
+    step = {"component": "model", "scheme": "autoquant", "autoquant": copy.deepcopy(OPTIONS) | options}
     return {"quantize": step | ({"layers": layers} if layers else {})}
 
 

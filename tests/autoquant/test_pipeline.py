@@ -8,7 +8,7 @@ import torch
 import yaml
 from conftest import demo_data
 
-from autoquant.fakes import FakeStopwatch
+from autoquant.fakes import OPTIONS, FakeStopwatch
 from qcompile import recipe as recipes
 from qcompile.autoquant import resolve
 from qcompile.errors import PlanError
@@ -30,7 +30,7 @@ def test_the_whole_demo_with_its_rewriting_steps(cache: Path) -> None:
             "component": "transformer",
             "scheme": "autoquant",
             "layers": {"include": ["transformer_blocks.**"], "exclude": ["**.norm*.**"]},
-            "autoquant": {"min_sqnr_db": 20},
+            "autoquant": OPTIONS,
         }
     }
     resolution = resolve(recipes.parse(yaml.safe_dump(data)), device="cpu", cache=cache, stopwatch=FakeStopwatch())
@@ -45,7 +45,7 @@ def test_the_model_it_loaded_is_gone_afterwards(cache: Path) -> None:
     """`apply` loads it again, and twice may not fit."""
     before = set(map(id, denoisers()))
     data = demo_data()
-    data["steps"][2] = {"quantize": {"component": "transformer", "scheme": "autoquant"}}
+    data["steps"][2] = {"quantize": {"component": "transformer", "scheme": "autoquant", "autoquant": OPTIONS}}
     resolve(recipes.parse(yaml.safe_dump(data)), device="cpu", cache=cache, stopwatch=FakeStopwatch())
     assert [model for model in denoisers() if id(model) not in before] == []
 
@@ -59,9 +59,7 @@ def test_a_live_pipeline_stays_as_it_is(cache: Path) -> None:
     from qcompile.source import find_folder
 
     data = demo_data()
-    data["steps"][2] = {
-        "quantize": {"component": "transformer", "scheme": "autoquant", "autoquant": {"min_sqnr_db": 20}}
-    }
+    data["steps"][2] = {"quantize": {"component": "transformer", "scheme": "autoquant", "autoquant": OPTIONS}}
     pipeline = load_pipeline(find_folder("builtin:flux-mini", None), torch.bfloat16, torch.device("cpu"))
     before = {name: tensor.data_ptr() for name, tensor in pipeline.transformer.state_dict().items()}
     names = [name for name, _ in pipeline.transformer.named_modules()]

@@ -71,13 +71,13 @@ def test_without_time_calls_are_counted_and_errors_are_not_measured() -> None:
 def test_limits_of_the_row_and_failures_of_the_backend_are_obstacles(monkeypatch: pytest.MonkeyPatch) -> None:
     model = make_model()
 
-    def refuse() -> None:
-        raise ImportError("no such kernel\nand a long story")
+    def broken(scheme: str, layer: nn.Linear, activation: torch.Tensor) -> nn.Module:
+        # Nothing fails on a CPU, so one scheme is made to.
+        if scheme == "int8_weight_only":
+            raise ImportError("no such kernel\nand a long story")
+        return in_scheme(scheme, layer, activation)
 
-    import dataclasses
-
-    # Nothing fails on a CPU, so one row is made to.
-    monkeypatch.setitem(SCHEMES, "int8_weight_only", dataclasses.replace(SCHEMES["int8_weight_only"], config=refuse))
+    monkeypatch.setattr("qcompile.autoquant.survey.in_scheme", broken)
     few = survey(model, {"embed": model.embed}, {"a": make_call(1)}, CANDIDATES, "cuda", lambda: False)
     assert few.obstacles == {
         ("embed", "int8_dynamic"): "int8_dynamic compiled for cuda needs 17 rows or more",

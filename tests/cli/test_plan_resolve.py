@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from autoquant.fakes import FakeStopwatch
+from autoquant.fakes import OPTIONS, FakeStopwatch
 from conftest import DEMO, demo_data
 
 from cli.conftest import Result, command
@@ -20,7 +20,7 @@ LAYERS = {"include": ["single_transformer_blocks.0.proj_*"]}
 
 
 def steps(**options: object) -> list[dict]:
-    step = {"component": "transformer", "scheme": "autoquant", "layers": LAYERS, "autoquant": options}
+    step = {"component": "transformer", "scheme": "autoquant", "layers": LAYERS, "autoquant": OPTIONS | options}
     return [{"quantize": step}, {"compile": {"component": "transformer", "mode": "jit"}}]
 
 
