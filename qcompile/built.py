@@ -37,13 +37,18 @@ class Built:
     image_psnr_db: float | None = None
 
 
-def write_built(built: Built, root: Path) -> None:
+def write_built(built: Built, root: Path, comment: str = "") -> None:
     """Write the weights, configurations and recipe of what was built to `root`.
+
+    Args:
+        built: what was built.
+        root: the artifact folder being written.
+        comment: lines of YAML comment above the recipe.
 
     Raises:
         ArtifactError: a weight has no safetensors form.
     """
-    (root / RECIPE).write_text(built.plan.recipe.to_yaml(), encoding="utf-8")
+    (root / RECIPE).write_text(comment + built.plan.recipe.to_yaml(), encoding="utf-8")
     subject = built.subject
     changed = _changed(built.plan)
     if subject.pipeline is None:

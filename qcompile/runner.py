@@ -16,6 +16,7 @@ from qcompile.aot.toolchain import check_toolchain
 from qcompile.artifact.read import Artifact, read_artifact
 from qcompile.artifact.staging import check_target, staged
 from qcompile.artifact.write import write_manifest
+from qcompile.autoquant import resolve
 from qcompile.built import Built, manifest_of, write_built
 from qcompile.change import Change
 from qcompile.errors import MachineError, StepError, VerifyError
@@ -68,9 +69,12 @@ def apply(
     where = (
         _device_of(pipeline, model) if device is None and (pipeline or model) is not None else resolve_device(device)
     )
+    # An artifact's recipe is explicit: what autoquant decides is decided first.
+    live: dict[str, Any] = {"pipeline": pipeline, "model": model, "example_inputs": example_inputs}
+    resolution = resolve(recipe, **live, device=str(where), progress=progress)
     with stage(progress, "plan"):
-        on_meta = meta_subject(recipe, pipeline, model, example_inputs)
-        recipe = recipe.naming(on_meta.denoiser)
+        on_meta = meta_subject(resolution.recipe, pipeline, model, example_inputs)
+        recipe = resolution.recipe.naming(on_meta.denoiser)
         plan = make_plan(recipe, on_meta, where)
     if plan.obstacles:
         raise MachineError(f"{'; '.join(plan.obstacles)}. Choose another scheme with --set, or another machine.")
@@ -81,7 +85,7 @@ def apply(
         subject = _subject(recipe, pipeline, model, example_inputs, where, progress)
         built = _run(plan, subject, root, where, progress)
         with stage(progress, "write weights"):
-            write_built(built, root)
+            write_built(built, root, resolution.comment())
         with stage(progress, "digests"):
             write_manifest(root, manifest_of(built, where))
     return read_artifact(target)

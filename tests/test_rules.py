@@ -14,7 +14,7 @@ RANKS = (
     ("benchmark", "bench", "profiler", "sheet", "doctor"),
     ("compare",),
     ("loader", "runner"),
-    ("built",),
+    ("built", "autoquant"),
     ("planner",),
     ("images",),
     ("subject",),

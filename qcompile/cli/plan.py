@@ -1,14 +1,21 @@
 """Show what recipes will do to every module, and what it will weigh.
 
 Works from configurations: no weights are read. Modules that differ only in their indices share one line.
+
+--resolve loads the model instead, measures what `scheme: autoquant` leaves open, and prints the explicit recipe alone;
+what was measured goes to stderr:
+
+  qcompile plan --resolve RECIPE > mine.yaml
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Iterable
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qcompile.cli.fold import fold
@@ -18,6 +25,7 @@ from qcompile.cli.table import megabytes, plural, table
 if TYPE_CHECKING:
     from qcompile.change import Change
     from qcompile.planner import Plan
+    from qcompile.recipe import Recipe
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -26,6 +34,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_recipe_options(parser)
     parser.add_argument(
         "--all", action="store_true", help="show the layers that are left alone by name, not only their number"
+    )
+    parser.add_argument(
+        "--resolve", action="store_true", help="measure what autoquant leaves open and print the explicit recipe"
+    )
+    parser.add_argument(
+        "--cache",
+        metavar="FILE",
+        help="with --resolve: where measured latencies are kept, by default in ~/.cache/qcompile",
     )
     add_json(parser)
 
@@ -36,6 +52,8 @@ def run(options: argparse.Namespace) -> int:
     from qcompile.cli.imports import heavy_imports
 
     read = [recipes.read(path, options.overrides, options.model) for path in options.recipes]
+    if options.resolve:
+        return _resolve(read, options)
     with heavy_imports():
         from qcompile.planner import plan
     documents = []
@@ -48,6 +66,43 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps({"plans": documents}, indent=1))
     return 0
+
+
+def _resolve(read: list[Recipe], options: argparse.Namespace) -> int:
+    """Print one recipe with the schemes that autoquant chose."""
+    from qcompile.cli.imports import heavy_imports
+    from qcompile.cli.progress import shown
+    from qcompile.errors import RecipeError
+
+    if len(read) != 1:
+        raise RecipeError(f"--resolve prints one recipe, and {len(read)} were named. Name them one by one.")
+    with heavy_imports():
+        from qcompile.autoquant import resolve
+        from qcompile.autoquant.resolution import renamed
+    name = _written_to()
+    recipe = renamed(read[0], name) if name else read[0]
+    with shown(silently=options.json) as progress:
+        resolution = resolve(
+            recipe, device=options.device, progress=progress, cache=Path(options.cache) if options.cache else None
+        )
+    if options.json:
+        print(json.dumps({"resolved": [resolution.document()]}, indent=1))
+        return 0
+    if resolution.measurements:
+        sys.stderr.write(f"{resolution.machine}\n{table(resolution.table(), right=(1, 3, 4, 5))}\n")
+    else:
+        sys.stderr.write(f"{recipe.name} has no autoquant step: it is explicit already\n")
+    print(resolution.to_yaml(), end="")
+    return 0
+
+
+def _written_to() -> str | None:
+    """The name of the recipe file that stdout goes to, as in `> mine.yaml`: recipes are named as their files."""
+    try:
+        target = Path("/proc/self/fd/1").readlink()
+    except OSError:
+        return None
+    return target.stem if target.suffix == ".yaml" and target.is_file() else None
 
 
 def document(plan: Plan) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from qcompile.change import Change
 from qcompile.errors import PlanError, StepError, nearest
 from qcompile.schemes import SCHEMES, Scheme, Settings
 from qcompile.selectors import Candidate, Layers, select
+from qcompile.steps.autoquant import AUTOQUANT, Autoquant
 from qcompile.steps.calibration import inputs_of
 from qcompile.steps.step import ComponentStep, Phase, Target, Workshop
 
@@ -30,7 +31,8 @@ class Quantize(ComponentStep):
     phase: ClassVar[Phase] = Phase.QUANTIZE
 
     scheme: str = pydantic.Field(
-        description="name of a quantization scheme", json_schema_extra={"enum": [*sorted(SCHEMES)]}
+        description="name of a quantization scheme, or autoquant to have it measured",
+        json_schema_extra={"enum": [*sorted((*SCHEMES, AUTOQUANT))]},
     )
     layers: Layers | None = pydantic.Field(None, description="which linears; left out: the blocks' attention and MLP")
     group_size: int | None = pydantic.Field(
@@ -39,12 +41,13 @@ class Quantize(ComponentStep):
     weight_bits: int | None = pydantic.Field(
         None, ge=1, description="bits a weight is rounded to, where the scheme lets choose"
     )
+    autoquant: Autoquant | None = pydantic.Field(None, description="options of scheme: autoquant")
 
     @pydantic.field_validator("scheme")
     @classmethod
     def _scheme_exists(cls, name: str) -> str:
-        if name not in SCHEMES:
-            raise ValueError(f"no scheme is called {name!r}; {nearest(name, SCHEMES)}")
+        if name not in SCHEMES and name != AUTOQUANT:
+            raise ValueError(f"no scheme is called {name!r}; {nearest(name, (*SCHEMES, AUTOQUANT))}")
         return name
 
     @property
@@ -52,11 +55,29 @@ class Quantize(ComponentStep):
         """What this step chooses about its scheme."""
         return Settings(self.group_size, self.weight_bits)
 
+    @pydantic.model_validator(mode="after")
+    def _options_fit_the_scheme(self) -> Quantize:
+        if self.autoquant is not None and self.scheme != AUTOQUANT:
+            raise ValueError(f"the block autoquant goes with scheme: autoquant, not with {self.scheme}")
+        return self
+
     def changes(self, target: Target) -> tuple[Change, ...]:
+        if self.scheme == AUTOQUANT:
+            raise PlanError(
+                f"{target.place(self.kind)}.scheme: autoquant is decided by measuring real layers on the device, and a "
+                "plan touches no weights. `qcompile plan --resolve RECIPE` measures and prints the explicit recipe; "
+                "`qcompile apply` measures by itself and goes on with it."
+            )
+        return self.chosen(target)
+
+    def chosen(self, target: Target) -> tuple[Change, ...]:
+        """Say which linears the step takes; with `scheme: autoquant` those among which it may choose."""
         from qcompile.modules import linears
 
-        scheme, place = SCHEMES[self.scheme], target.place(self.kind)
-        self._check(scheme, target)
+        # Without a row there is nothing yet that a layer could be unfit for.
+        scheme, place = SCHEMES.get(self.scheme), target.place(self.kind)
+        if scheme is not None:
+            self._check(scheme, target)
         layers = linears(target.module)
         rows = target.rows()
         if self.layers is not None:
@@ -77,7 +98,7 @@ class Quantize(ComponentStep):
             if name in taken:
                 found.append(self._taken(target, taken[name], reason is None and self.layers is not None))
                 continue
-            if reason is None:
+            if reason is None and scheme is not None:
                 unfit = scheme.why_not_layer(
                     layer.in_features,
                     layer.out_features,
@@ -127,10 +148,10 @@ class Quantize(ComponentStep):
     def _change(self, target: Target, name: str, layer: nn.Linear, rows: tuple[int, ...], reason: str | None) -> Change:
         from qcompile.modules import tensor_bytes
 
-        before = tensor_bytes(layer.weight)
+        before, scheme = tensor_bytes(layer.weight), SCHEMES.get(self.scheme)
         after = before
-        if reason is None:
-            after = SCHEMES[self.scheme].stored_bytes(
+        if reason is None and scheme is not None:
+            after = scheme.stored_bytes(
                 layer.in_features, layer.out_features, layer.weight.element_size(), self.settings
             )
         return Change(

@@ -1,0 +1,142 @@
+"""How long a compiled linear takes in each scheme, on the device, interleaved."""
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from types import FunctionType
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from qcompile.aot.options import BASE
+from qcompile.autoquant.candidates import FAILURES, first_line, in_scheme
+from qcompile.autoquant.decide import Timing
+
+OUT_OF_MEMORY = "out of memory"
+"""Outcome of a candidate that needs more memory than is free; another time there may be enough."""
+WARM_UP_CALLS = 3
+MIN_ROUNDS, MAX_ROUNDS = 7, 40
+ROUND_SECONDS = 0.02
+"""What one round of one candidate should take, so that timers and interruptions matter little."""
+TARGET_SECONDS = 1.0
+"""What all rounds of one shape should take."""
+FLUSH_BYTES = 256 << 20
+"""More than the L2 cache of any GPU: weights come from memory, as they do in a model of many layers."""
+HOLD_CYCLES = 20_000_000
+"""GPU cycles (some 10 ms) that launches of one batch get as a head start."""
+MAX_BATCH = 10
+
+
+class Stopwatch(Protocol):
+    """Measures one layer in several schemes; tests have one that needs no compiler."""
+
+    def __call__(
+        self, layer: nn.Linear, activation: torch.Tensor, schemes: Sequence[str], expired: Callable[[], bool]
+    ) -> dict[str, Timing | str]:
+        """Give a timing, or why there is none, for each scheme there was time for."""
+
+
+def time_compiled(
+    layer: nn.Linear, activation: torch.Tensor, schemes: Sequence[str], expired: Callable[[], bool]
+) -> dict[str, Timing | str]:
+    """Compile `layer` in each scheme with the artifact's own compiler options and time calls with `activation`.
+
+    All schemes are compiled and warmed up first. Then they take turns (A B C A B C …), so that a machine that gets
+    slower or faster meanwhile does so for all of them.
+
+    Args:
+        layer: the unquantized layer; it is left as it is.
+        activation: [..., in], captured from the model.
+        schemes: what to measure; the first one is measured whatever the time.
+        expired: asked before each further compilation whether time is up.
+    """
+    outcomes: dict[str, Timing | str] = {}
+    compiled: dict[str, Callable[[], object]] = {}
+    with torch.no_grad(), _current(activation.device):
+        for scheme in schemes:
+            if scheme != schemes[0] and expired():
+                break
+            try:
+                run = _compiled(in_scheme(scheme, layer, activation))
+                for _ in range(WARM_UP_CALLS):
+                    run(activation)
+                _wait(activation.device)
+            except torch.OutOfMemoryError:
+                outcomes[scheme] = OUT_OF_MEMORY
+            except FAILURES as error:
+                outcomes[scheme] = f"fails: {first_line(error)}"
+            else:
+                compiled[scheme] = lambda run=run: run(activation)  # type: ignore[misc]
+        sample = _samples_on_gpu if activation.is_cuda else _samples_on_cpu
+        return outcomes | {name: timing_of(samples) for name, samples in _interleave(compiled, sample).items()}
+
+
+def timing_of(samples: Sequence[float]) -> Timing:
+    """Median and half the interquartile range of seconds, in microseconds."""
+    lower, median, upper = (1e6 * value for value in statistics.quantiles(samples, n=4, method="inclusive"))
+    return Timing(median, (upper - lower) / 2)
+
+
+def _compiled(module: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
+    def run(activation: torch.Tensor) -> torch.Tensor:
+        return module(activation)  # type: ignore[no-any-return]
+
+    # Compiled code hangs on a code object, and torch stops compiling after a few variants of one. So each run has a
+    # code object of its own, which also goes away with it.
+    own = FunctionType(run.__code__.replace(), run.__globals__, run.__name__, None, run.__closure__)
+    options: dict[str, Any] = dict(BASE)
+    return torch.compile(own, fullgraph=True, dynamic=False, options=options)  # type: ignore[no-any-return]
+
+
+def _interleave(
+    compiled: dict[str, Callable[[], object]], sample: Callable[[Callable[[], object], int], list[float]]
+) -> dict[str, list[float]]:
+    if not compiled:
+        return {}
+    repeats = {
+        name: max(1, min(1000, round(ROUND_SECONDS / max(sample(call, 1)[0], 1e-7)))) for name, call in compiled.items()
+    }
+    samples: dict[str, list[float]] = {name: [] for name in compiled}
+    started, done = time.perf_counter(), 0
+    while done < MIN_ROUNDS or (done < MAX_ROUNDS and time.perf_counter() - started < TARGET_SECONDS):
+        for name, call in compiled.items():
+            samples[name] += sample(call, repeats[name])
+        done += 1
+    return samples
+
+
+def _samples_on_cpu(call: Callable[[], object], repeats: int) -> list[float]:
+    """One sample: the mean of `repeats` calls, in seconds."""
+    started = time.perf_counter()
+    for _ in range(repeats):
+        call()
+    return [(time.perf_counter() - started) / repeats]
+
+
+def _samples_on_gpu(call: Callable[[], object], repeats: int) -> list[float]:
+    """Up to `MAX_BATCH` samples in seconds, each of one call with a cold L2 cache, launch times apart.
+
+    The GPU is held until the batch is launched: what Python and torch take to launch a call is not there any more once
+    a whole block is one package.
+    """
+    flush = torch.empty(FLUSH_BYTES, dtype=torch.int8, device="cuda")
+    marks = [[torch.cuda.Event(enable_timing=True) for _ in range(2)] for _ in range(min(repeats, MAX_BATCH))]
+    torch.cuda._sleep(HOLD_CYCLES)
+    for start, end in marks:
+        flush.zero_()
+        start.record()
+        call()
+        end.record()
+    torch.cuda.synchronize()
+    return [start.elapsed_time(end) / 1e3 for start, end in marks]
+
+
+def _current(device: torch.device) -> AbstractContextManager[object]:
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

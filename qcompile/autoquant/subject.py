@@ -1,0 +1,167 @@
+"""The model autoquant may look into: rewritten as the recipe's steps rewrite it, and nobody else's."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from qcompile.aot.callspec import Arguments
+from qcompile.change import Change
+from qcompile.errors import PlanError
+from qcompile.pipeline import load_pipeline
+from qcompile.planner import walk
+from qcompile.progress import Progress, stage
+from qcompile.recipe import Recipe
+from qcompile.source import find_folder
+from qcompile.steps import ComponentStep, Phase, PipelineStep, Step, Target, Workshop
+from qcompile.steps.autoquant import AUTOQUANT
+from qcompile.steps.compile import Compile
+from qcompile.steps.quantize import Quantize
+from qcompile.subject import Subject, subject_of_model, subject_of_pipeline
+
+
+@dataclass(frozen=True)
+class Task:
+    """One autoquant step and the layers it is to choose for."""
+
+    index: int
+    """Of the step in the recipe."""
+    step: Quantize
+    layers: dict[str, nn.Linear]
+    """By dotted name inside the denoiser, rewritten and not quantized."""
+    compile_mode: str
+    """How the recipe compiles the denoiser: `aot` or `jit`."""
+
+    @property
+    def place(self) -> str:
+        """Where the step stands in the recipe, for messages."""
+        return f"steps.{self.index}.{self.step.kind}"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A real denoiser after the recipe's rewriting steps, before any quantization."""
+
+    model: nn.Module
+    calls: Mapping[str, Arguments]
+    """Arguments of its forward by shape label."""
+    tasks: tuple[Task, ...]
+
+
+class _Candidates(Quantize):
+    """An autoquant step while its layers are looked up."""
+
+    def changes(self, target: Target) -> tuple[Change, ...]:
+        return self.chosen(target)
+
+
+class _Elsewhere(ComponentStep):
+    """Stands for a step of another component."""
+
+    kind: ClassVar[str] = "elsewhere"
+    phase: ClassVar[Phase] = Phase.REWRITE
+
+    def changes(self, target: Target) -> tuple[Change, ...]:
+        return ()
+
+
+def autoquant_steps(recipe: Recipe) -> dict[int, Quantize]:
+    """The steps of a recipe whose scheme is to be measured, by index."""
+    return {
+        index: step
+        for index, step in enumerate(recipe.steps)
+        if isinstance(step, Quantize) and step.scheme == AUTOQUANT
+    }
+
+
+def prepare(
+    recipe: Recipe,
+    pipeline: Any,
+    model: nn.Module | None,
+    example_inputs: Sequence[Mapping[str, Any]],
+    device: torch.device,
+    progress: Progress,
+) -> Prepared:
+    """Get a real denoiser, what it is called with, and the layers of every autoquant step.
+
+    A live pipeline or model stays as it is: where steps rewrite the denoiser, a copy of it is rewritten.
+
+    Raises:
+        ModelError, PlanError: as `apply` does; also where the step names another component than the denoiser, or one
+            that is not compiled.
+    """
+    if pipeline is not None and any(isinstance(step, PipelineStep) for step in recipe.steps):
+        pipeline = copy.deepcopy(pipeline)
+    subject = _subject(recipe, pipeline, model, example_inputs, device, progress)
+    recipe = recipe.naming(subject.denoiser)
+    modes: dict[int, str] = {}
+    for index, found in autoquant_steps(recipe).items():
+        modes[index] = _compile_mode(recipe, index, found, subject.denoiser)
+    with stage(progress, "capture calls"):
+        calls = subject.calls()
+    rewritten = any(step.owner == subject.denoiser and step.phase < Phase.QUANTIZE for step in recipe.steps)
+    if rewritten and (pipeline or model) is not None:
+        subject.components[subject.denoiser] = copy.deepcopy(subject.components[subject.denoiser])
+    stand_in = replace(recipe, steps=tuple(_stand_in(step, subject.denoiser) for step in recipe.steps))
+    tasks = []
+    last = max(modes)
+    for index, (step, module, changes) in enumerate(walk(stand_in, subject, device.type)):
+        if step.phase < Phase.QUANTIZE:
+            step.restructure(module)
+            workshop = Workshop(
+                calls, Path(), progress, recipe.header.verify.max_compiled_error, pipeline=subject.pipeline
+            )
+            step.apply(module, changes, workshop)
+        if isinstance(step, _Candidates):
+            layers = {change.module: module.get_submodule(change.module) for change in changes if change.action}
+            tasks.append(Task(index, step, layers, modes[index]))  # type: ignore[arg-type]
+        if index == last:
+            break  # before later steps ask what scheme it is
+    return Prepared(subject.components[subject.denoiser], calls, tuple(tasks))
+
+
+def _subject(
+    recipe: Recipe,
+    pipeline: Any,
+    model: nn.Module | None,
+    example_inputs: Sequence[Mapping[str, Any]],
+    device: torch.device,
+    progress: Progress,
+) -> Subject:
+    if model is not None:
+        return subject_of_model(recipe, model, example_inputs)
+    if pipeline is None:
+        source = recipe.header.model
+        with stage(progress, "load the model"):
+            pipeline = load_pipeline(find_folder(source.id, source.revision), getattr(torch, source.dtype), device)
+    return subject_of_pipeline(recipe, pipeline)
+
+
+def _compile_mode(recipe: Recipe, index: int, step: Quantize, denoiser: str) -> str:
+    place = f"steps.{index}.{step.kind}"
+    if step.component != denoiser:
+        raise PlanError(
+            f"{place}.component: autoquant measures layers of the denoiser ({denoiser}), whose calls are captured. "
+            f"Name a scheme for {step.component}."
+        )
+    later = recipe.steps[index + 1 :]
+    modes = [other.mode for other in later if isinstance(other, Compile) and other.component == denoiser]
+    if not modes:
+        raise PlanError(
+            f"{place}.scheme: autoquant measures compiled layers, but no later step compiles {denoiser}, and schemes "
+            f"that are fast compiled can be slow otherwise. Add `- compile: {{component: {denoiser}, mode: aot}}`, or "
+            "name a scheme."
+        )
+    return modes[0]
+
+
+def _stand_in(step: Step, denoiser: str) -> Step:
+    if step.owner is not None and step.owner != denoiser:
+        return _Elsewhere(component=step.owner)
+    if isinstance(step, Quantize) and step.scheme == AUTOQUANT:
+        return _Candidates(**{name: getattr(step, name) for name in Quantize.model_fields})
+    return step

@@ -1,0 +1,69 @@
+"""Autoquant of the embedded pipeline, with its rewriting steps."""
+
+import gc
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from conftest import demo_data
+
+from autoquant.fakes import OPTIONS, FakeStopwatch
+from qcompile import recipe as recipes
+from qcompile.autoquant import resolve
+from qcompile.errors import PlanError
+from qcompile.planner import plan
+
+
+def test_only_the_denoiser_is_measured(cache: Path) -> None:
+    step = {"quantize": {"component": "text_encoder_2", "scheme": "autoquant"}}
+    recipe = recipes.parse(yaml.safe_dump(demo_data() | {"steps": [step, demo_data()["steps"][-1]]}))
+    with pytest.raises(PlanError, match="steps.0.quantize.component: .*denoiser .transformer.*text_encoder_2"):
+        resolve(recipe, device="cpu", cache=cache, stopwatch=FakeStopwatch())
+
+
+def test_the_whole_demo_with_its_rewriting_steps(cache: Path) -> None:
+    """fuse_qkv runs before layers are chosen, so that fused layers are measured and named."""
+    data = demo_data()
+    data["steps"][2] = {
+        "quantize": {
+            "component": "transformer",
+            "scheme": "autoquant",
+            "layers": {"include": ["transformer_blocks.**"], "exclude": ["**.norm*.**"]},
+            "autoquant": OPTIONS,
+        }
+    }
+    resolution = resolve(recipes.parse(yaml.safe_dump(data)), device="cpu", cache=cache, stopwatch=FakeStopwatch())
+    layers = resolution.recipe.data["steps"][2]["quantize"]["layers"]["include"]
+    assert "transformer_blocks.0.attn.to_qkv" in layers
+    planned = plan(resolution.recipe, device="cpu")
+    changed = [change.module for change in planned.changes if change.kind == "quantize" and change.action]
+    assert changed == layers
+
+
+def test_the_model_it_loaded_is_gone_afterwards(cache: Path) -> None:
+    """`apply` loads it again, and twice may not fit."""
+    before = set(map(id, denoisers()))
+    data = demo_data()
+    data["steps"][2] = {"quantize": {"component": "transformer", "scheme": "autoquant", "autoquant": OPTIONS}}
+    resolve(recipes.parse(yaml.safe_dump(data)), device="cpu", cache=cache, stopwatch=FakeStopwatch())
+    assert [model for model in denoisers() if id(model) not in before] == []
+
+
+def denoisers() -> list[object]:
+    return [item for item in gc.get_objects() if type(item).__name__ == "FluxTransformer2DModel"]
+
+
+def test_a_live_pipeline_stays_as_it_is(cache: Path) -> None:
+    from qcompile.pipeline import load_pipeline
+    from qcompile.source import find_folder
+
+    data = demo_data()
+    data["steps"][2] = {"quantize": {"component": "transformer", "scheme": "autoquant", "autoquant": OPTIONS}}
+    pipeline = load_pipeline(find_folder("builtin:flux-mini", None), torch.bfloat16, torch.device("cpu"))
+    before = {name: tensor.data_ptr() for name, tensor in pipeline.transformer.state_dict().items()}
+    names = [name for name, _ in pipeline.transformer.named_modules()]
+    resolution = resolve(recipes.parse(yaml.safe_dump(data)), pipeline=pipeline, cache=cache, stopwatch=FakeStopwatch())
+    assert [name for name, _ in pipeline.transformer.named_modules()] == names
+    assert {name: tensor.data_ptr() for name, tensor in pipeline.transformer.state_dict().items()} == before
+    assert "transformer_blocks.0.attn.to_qkv" in resolution.recipe.data["steps"][2]["quantize"]["layers"]["include"]
