@@ -22,7 +22,7 @@ RANKS = (
     ("recipe",),
     ("document", "steps"),
     ("schemes", "aot", "selectors", "artifact"),
-    ("modules", "environment", "noise", "progress"),
+    ("modules", "environment", "noise", "progress", "known_values"),
     ("change", "package", "builtin"),
     ("errors", "version"),
 )
