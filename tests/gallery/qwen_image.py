@@ -29,7 +29,7 @@ QWEN_IMAGE = Family(
             },
         ),
         "vae": Part(
-            "AutoencoderKLQwenImage", full={}, tiny={"base_dim": 8, "dim_mult": (1, 1, 1, 1), "num_res_blocks": 1}
+            "AutoencoderKLQwenImage", full={}, tiny={"base_dim": 8, "dim_mult": [1, 1, 1, 1], "num_res_blocks": 1}
         ),
         "text_encoder": qwen_vl_7b(),
     },

@@ -30,7 +30,7 @@ WAN = Family(
                 "rope_max_seq_len": 32,
             },
         ),
-        "vae": Part("AutoencoderKLWan", full={}, tiny={"base_dim": 8, "dim_mult": (1, 1, 1, 1), "num_res_blocks": 1}),
+        "vae": Part("AutoencoderKLWan", full={}, tiny={"base_dim": 8, "dim_mult": [1, 1, 1, 1], "num_res_blocks": 1}),
         "text_encoder": umt5_xxl(),
     },
     scheduler=(
