@@ -153,7 +153,9 @@ def _load_pipeline(artifact: Artifact, recipe: Recipe, device: torch.device) -> 
     classes = component_classes(folder)
     models = {name: _load_component(recipe, name, find_class(*classes[name]), folder, dtype, device) for name in own}
     try:
-        pipeline = diffusers.DiffusionPipeline.from_pretrained(
+        # Of the class itself: DiffusionPipeline's own from_pretrained does not see which components are optional, and
+        # loads an optional one (Wan's transformer) from its folder although it is given here.
+        pipeline = find_class("diffusers", manifest.model.class_name).from_pretrained(
             str(folder), dtype=dtype, local_files_only=True, use_safetensors=True, **models
         )
     except (OSError, ValueError, RuntimeError, AttributeError) as error:

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -13,6 +13,7 @@ from torch import nn
 from qcompile.aot.callspec import Arguments, Signature
 from qcompile.aot.capture import capture_first_call, copy_tensors, count_rows
 from qcompile.errors import PlanError, nearest
+from qcompile.known_values import KnownValues
 from qcompile.modules import linears
 from qcompile.pipeline import check_call, denoiser_of, meta_twin, models_of
 from qcompile.recipe import DENOISER, Recipe, Shape
@@ -36,6 +37,8 @@ class Subject:
     example_inputs: Sequence[Mapping[str, Any]] = ()
     _calls: dict[str, Arguments] = field(default_factory=dict)
     _rows: dict[str, dict[str, tuple[int, ...]]] = field(default_factory=dict)
+    _values: KnownValues = field(default_factory=KnownValues)
+    """Values of small tensors, where the models are on meta; the denoiser's captured inputs are among them."""
 
     @property
     def on_meta(self) -> bool:
@@ -105,7 +108,8 @@ class Subject:
         if component != self.denoiser:
             return self._rows.get(component, {})
         model = self.components[component]
-        counts = [count_rows(dict(linears(model)), lambda call=call: model(**call)) for call in calls.values()]  # type: ignore[misc]
+        with self._values_followed():
+            counts = [count_rows(dict(linears(model)), lambda call=call: model(**call)) for call in calls.values()]  # type: ignore[misc]
         return {
             name: tuple(count[name] for count in counts) for name in counts[0] if all(name in count for count in counts)
         }
@@ -119,6 +123,9 @@ class Subject:
             pipeline = type(self.pipeline)(**{**self.pipeline.components, **models}, **_settings(self.pipeline))
         return Subject(models, self.denoiser, pipeline, self.call, self.shapes, inputs)
 
+    def _values_followed(self) -> AbstractContextManager[Any]:
+        return self._values if self.on_meta else nullcontext()
+
     def _capture(self) -> None:
         model = self.components[self.denoiser]
         if self.pipeline is None:
@@ -130,7 +137,7 @@ class Subject:
             return
         others = {name: part for name, part in self.components.items() if name != self.denoiser}
         counts: list[dict[str, int]] = []
-        with quiet(self.pipeline), _scheduler_on_cpu(self.pipeline, self.on_meta):
+        with quiet(self.pipeline), _scheduler_on_cpu(self.pipeline, self.on_meta), self._values_followed():
             for label in self.shapes:
                 found: list[Arguments] = []
 

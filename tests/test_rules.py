@@ -24,7 +24,7 @@ RANKS = (
     ("header",),
     ("document", "steps"),
     ("schemes", "aot", "selectors", "artifact"),
-    ("modules", "layers", "lora", "environment", "noise", "progress", "figures", "weights"),
+    ("modules", "layers", "lora", "environment", "noise", "progress", "figures", "weights", "known_values"),
     ("change", "package", "builtin"),
     ("errors", "version"),
 )

@@ -5,6 +5,7 @@ missing ones their defaults. Flattened, every tensor and every plain value has a
 `None` and empty containers have no path: passing them is the same as leaving the argument out.
 """
 
+import dis
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -115,6 +116,9 @@ class Signature:
         by_position = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
         variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
         self.positional = [parameter.name for parameter in parameters if parameter.kind in by_position]
+        more = [parameter.name for parameter in parameters if parameter.kind is inspect.Parameter.VAR_POSITIONAL]
+        # HunyuanVideo hands all of its blocks what only some take; the others let it fall into an `*args` they never read.
+        self.drops_more = bool(more) and not _reads(forward, more[0])
         self.defaults = {
             parameter.name: parameter.default
             for parameter in parameters
@@ -127,6 +131,8 @@ class Signature:
         Raises:
             TypeError: more positional arguments than the forward has.
         """
+        if self.drops_more:
+            args = args[: len(self.positional)]
         if len(args) > len(self.positional):
             raise TypeError(f"{len(args)} positional arguments, but forward takes {len(self.positional)}")
         given = dict(zip(self.positional, args, strict=False)) | dict(kwargs)
@@ -137,3 +143,12 @@ class Signature:
         return [name for name in self.positional if name in given or name in self.defaults] + [
             name for name in self.defaults if name not in self.positional
         ]
+
+
+def _reads(function: Callable[..., Any], name: str) -> bool:
+    """Whether the code of `function` ever looks at its variable `name`."""
+    for instruction in dis.get_instructions(inspect.unwrap(function)):
+        named = instruction.argval if isinstance(instruction.argval, tuple) else (instruction.argval,)
+        if instruction.opname.startswith("LOAD") and name in named:
+            return True
+    return False

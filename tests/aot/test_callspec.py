@@ -81,3 +81,21 @@ def test_every_way_to_write_a_call_gets_the_same_names() -> None:
     assert signature.name((1,), {"extra": 3}) == {"hidden": 1, "context": None, "scale": 1.0, "extra": 3}
     with pytest.raises(TypeError, match="3 positional arguments, but forward takes 2"):
         signature.name((1, 2, 3), {})
+
+
+class Drops(nn.Module):
+    def forward(self, x: torch.Tensor, *args: object) -> torch.Tensor:
+        return x
+
+
+class Reads(nn.Module):
+    def forward(self, x: torch.Tensor, *args: object) -> torch.Tensor:
+        return x if args else -x
+
+
+def test_arguments_that_a_forward_never_reads_are_dropped() -> None:
+    """HunyuanVideo calls all of its blocks with what only some take."""
+    x = torch.zeros(1)
+    assert Signature(Drops()).name((x, None, 8), {}) == {"x": x}
+    with pytest.raises(TypeError, match="3 positional arguments, but forward takes 1"):
+        Signature(Reads()).name((x, None, 8), {})

@@ -1,0 +1,89 @@
+"""Every recipe of the gallery, planned for the model it names at the size it is published in, without weights."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import RECIPES, ROOT
+from test_recipes import ALL, tables
+
+from gallery.cases import CASES, FAMILIES, Case
+from gallery.conftest import Folder
+from qcompile import recipe as recipes
+from qcompile.modules import is_sensitive, stored_tensors
+from qcompile.noise import quiet_libraries
+from qcompile.pipeline import denoiser_of, meta_pipeline, models_of
+from qcompile.planner import plan
+
+READY = [case for case in CASES if case.recipe not in tables.WAITING]
+
+
+def test_every_recipe_is_tried() -> None:
+    """The flux_mini recipes have the embedded model itself to be tried on."""
+    named = {path.stem for path in ALL if not path.stem.startswith("flux_mini")}
+    assert {case.recipe for case in CASES} == named
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_configuration_is_the_published_one(name: str, full: Folder) -> None:
+    """The number of parameters is known of every model; a wrong number in its configuration would change it."""
+    with quiet_libraries():
+        models = models_of(meta_pipeline(full(name), torch.bfloat16))
+    denoiser = models[denoiser_of(models)]
+    # Published counts are those of the weight file, which holds SD3's table of positions too.
+    count = sum(tensor.numel() for tensor in stored_tensors(denoiser).values())
+    published = FAMILIES[name].parameters
+    # The model cards of some say no more than "5.57 B".
+    assert count == (published if published % 100_000 else pytest.approx(published, rel=0.01))
+    assert not list(full(name).rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize("case", READY, ids=lambda case: case.recipe)
+def test_plan(case: Case, full: Folder) -> None:
+    recipe = recipes.read(RECIPES / f"{case.recipe}.yaml", model=str(full(case.family)))
+    found = plan(recipe, device="cpu")
+    chosen = [
+        change
+        for change in found.changes
+        if change.kind == "quantize" and change.component == found.denoiser and change.action
+    ]
+    assert len(chosen) == case.layers
+    weights = {component.name: component for component in found.components}
+    assert weights[found.denoiser].after == pytest.approx(case.gigabytes * 1e9, rel=0.002)
+    assert not [change.module for change in chosen if is_sensitive(change.module)]
+    for change in chosen:
+        assert len(change.rows) == len(recipe.header.shapes)
+        # Compiled int8 needs 17 rows or more; Qwen-Image's text has one row a token.
+        assert min(change.rows) >= (17 if recipe.header.call.get("max_sequence_length") else 5)
+
+
+def run(arguments: list[str], tmp_path: Path) -> tuple[float, float]:
+    """Run the command and return the seconds of computing and the most memory in 10^9 bytes that it took."""
+    with (tmp_path / "output").open("w") as output:
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "qcompile.cli", *arguments], stdout=output, stderr=output, env=environment
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 0, (tmp_path / "output").read_text()
+    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024 / 1e9
+
+
+@pytest.mark.slow
+def test_a_plan_takes_seconds_and_little_memory(full: Folder, tmp_path: Path) -> None:
+    """FLUX.1-dev with its text encoders would take 34 GB."""
+    seconds, gigabytes = run(["plan", str(RECIPES / "flux_int8.yaml"), "--model", str(full("flux_dev"))], tmp_path)
+    assert re.search(r"total +34,\d{3} MB", (tmp_path / "output").read_text())
+    # Of computing, so that a machine that is busy with something else does not fail it; importing torch is in it.
+    assert seconds < 10
+    assert gigabytes < 2
+
+
+def test_all_recipes_are_validated_in_seconds(tmp_path: Path) -> None:
+    files = [str(path) for path in ALL if path.stem not in tables.WAITING]
+    seconds, _ = run(["validate", *files], tmp_path)
+    assert seconds < 3

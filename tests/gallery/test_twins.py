@@ -1,0 +1,86 @@
+"""Every recipe of the gallery, applied to a shrunken twin of the model it names, and loaded again."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from conftest import RECIPES
+from test_recipes import tables
+
+import qcompile
+from gallery.cases import CASES, Case
+from gallery.conftest import Folder
+from qcompile import recipe as recipes
+from qcompile.images import paint
+from qcompile.recipe import Recipe
+from qcompile.schemes import SCHEMES
+from qcompile.steps import Phase
+from qcompile.subject import SEED, subject_of_pipeline
+
+READY = [case for case in CASES if case.recipe not in tables.WAITING]
+COMPILED = [case for case in READY if case.compiled]
+ON_CPU = "float8_weight_only"
+"""What stands in for float8 schemes that need a GPU: the same weights, activations left as they are."""
+
+
+def recipe_for_twin(case: Case, folder: Path, compiled: bool) -> Recipe:
+    """The recipe with the twin's sizes, and with schemes that a CPU can run; without compilation unless asked for."""
+    path = RECIPES / f"{case.recipe}.yaml"
+    asked = recipes.read(path)
+    stand_ins = [
+        f"steps.{index}.quantize.scheme={ON_CPU}"
+        for index, step in enumerate(asked.steps)
+        if hasattr(step, "scheme") and "cpu" not in SCHEMES[step.scheme].devices
+    ]
+    changed = recipes.read(path, [*case.model.twin, *stand_ins], model=str(folder))
+    if compiled:
+        return changed
+    eager = [
+        entry for entry, step in zip(changed.data["steps"], changed.steps, strict=True) if step.phase < Phase.COMPILE
+    ]
+    return recipes.parse(yaml.safe_dump(changed.data | {"steps": eager}), path.name)
+
+
+def outputs(pipeline: Any, recipe: Recipe) -> np.ndarray:
+    """What the pipeline makes of the recipe's call: an image, or the frames of a video."""
+    subject = subject_of_pipeline(recipe, pipeline)
+    label = next(iter(subject.shapes))
+    image = paint(subject, label, SEED)
+    if image is not None:
+        return image
+    return np.asarray(pipeline(**subject.arguments(label), output_type="np").frames[0])
+
+
+def check(case: Case, recipe: Recipe, folder: Path) -> None:
+    """Apply, load, and compare what comes out with what came out before saving."""
+    artifact = qcompile.apply(recipe, out=folder, device="cpu")
+    planned = artifact.manifest.changes
+    for index, _ in enumerate(recipe.steps):
+        assert any(change.action for change in planned if change.step == index)
+    errors = artifact.manifest.verification.quantized_relative_error
+    # Zero would mean that nothing was quantized.
+    assert all(0 < error < 0.05 for error in errors.values())
+    loaded = qcompile.load(folder, device="cpu")
+    first = outputs(loaded, recipe)
+    assert np.isfinite(first).all()
+    assert first.std() > 0
+    quantized = folder / "quantized.png"
+    if quantized.exists():
+        from PIL import Image
+
+        np.testing.assert_array_equal(first, np.asarray(Image.open(quantized)))
+
+
+@pytest.mark.parametrize("case", READY, ids=lambda case: case.recipe)
+def test_apply(case: Case, twin: Folder, tmp_path: Path) -> None:
+    check(case, recipe_for_twin(case, twin(case.family), compiled=False), tmp_path / "artifact")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("case", COMPILED, ids=lambda case: case.recipe)
+def test_apply_in_full(case: Case, twin: Folder, tmp_path: Path) -> None:
+    recipe = recipe_for_twin(case, twin(case.family), compiled=True)
+    check(case, recipe, tmp_path / "artifact")
