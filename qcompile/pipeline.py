@@ -75,7 +75,7 @@ def meta_twin(module: nn.Module) -> nn.Module:
     dtypes = {name: tensor.dtype for name, tensor in [*module.named_parameters(), *module.named_buffers()]}
     for name, tensor in [*twin.named_parameters(), *twin.named_buffers()]:
         tensor.data = tensor.data.to(dtypes.get(name, tensor.dtype))
-    return twin.requires_grad_(False).eval().to("meta")
+    return twin.requires_grad_(False).eval().to("meta")  # type: ignore[no-any-return]
 
 
 def build_model(
