@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from qcompile.aot.callspec import Arguments, Signature, spec_of
+from qcompile.aot.callspec import Arguments, Signature, invoke, spec_of
 from qcompile.errors import PlanError
 from qcompile.package import CallSpec
 
@@ -78,7 +78,7 @@ def capture_calls(
     ]
     try:
         with torch.no_grad():
-            model(**arguments)
+            invoke(model, arguments)
     finally:
         for hook in hooks:
             hook.remove()

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from qcompile.aot.callspec import Signature, call_key, leaves, rebuild, spec_of
+from qcompile.aot.callspec import Signature, call_key, invoke, leaves, rebuild, spec_of
 from qcompile.errors import CallError
 
 LEAVES = st.none() | st.booleans() | st.integers(-5, 5) | st.floats(allow_nan=False) | st.text(max_size=3)
@@ -81,3 +81,18 @@ def test_every_way_to_write_a_call_gets_the_same_names() -> None:
     assert signature.name((1,), {"extra": 3}) == {"hidden": 1, "context": None, "scale": 1.0, "extra": 3}
     with pytest.raises(TypeError, match="3 positional arguments, but forward takes 2"):
         signature.name((1, 2, 3), {})
+
+
+def test_more_positional_arguments_than_names_go_to_star_args() -> None:
+    class Block(nn.Module):
+        def forward(self, first, second, *args, third=3, **kwargs):
+            return first, second, args, third, kwargs
+
+    block = Block()
+    signature = Signature(block)
+    call = ((1, 2, "x", None), {"third": 4, "fourth": 5})
+    named = signature.name(*call)
+    assert named == {"first": 1, "second": 2, "*args": ("x", None), "third": 4, "fourth": 5}
+    assert leaves(named) == {"first": 1, "second": 2, "*args.0": "x", "third": 4, "fourth": 5}
+    assert invoke(block, named) == block(*call[0], **call[1])
+    assert invoke(block, signature.name((1,), {"second": 2})) == block(1, 2)
