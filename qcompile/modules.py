@@ -1,7 +1,7 @@
 """Looking into a model: its linears, its repeated blocks, its bytes."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import nn
@@ -30,23 +30,53 @@ def convolutions(model: nn.Module) -> dict[str, nn.Conv2d]:
 def repeated_blocks(model: nn.Module) -> dict[str, nn.Module]:
     """The repeated blocks of `model` by dotted name, in module order; empty where it has none.
 
-    A block is what diffusers names in `_repeated_blocks`; where a class names none, every child of a `ModuleList` that
-    has two or more children of one class. Blocks inside blocks are not listed.
+    A block is what diffusers names in `_repeated_blocks`; where a class names none, or none that this model has, every
+    child of a `ModuleList` that has two or more children of one class. Containers and single layers are no blocks, and
+    blocks inside blocks are not listed.
     """
     names = set(getattr(model, "_repeated_blocks", None) or ())
     found: dict[str, nn.Module] = {}
     for name, module in model.named_modules():
-        if any(name.startswith(f"{outer}.") for outer in found):
-            continue
-        if names:
-            if type(module).__name__ in names:
-                found[name] = module
-        elif isinstance(module, nn.ModuleList):
+        if type(module).__name__ in names and not _is_inside(name, found):
+            found[name] = module
+    if found:
+        return found
+    for name, module in model.named_modules():
+        if isinstance(module, nn.ModuleList) and not _is_inside(name, found):
             kinds = [type(child) for child in module]
             found.update(
-                {f"{name}.{key}": child for key, child in module.named_children() if kinds.count(type(child)) > 1}
+                {
+                    f"{name}.{key}": child
+                    for key, child in module.named_children()
+                    if kinds.count(type(child)) > 1 and _is_block(child)
+                }
             )
     return found
+
+
+def _is_inside(name: str, blocks: Iterable[str]) -> bool:
+    return any(name.startswith(f"{outer}.") for outer in blocks)
+
+
+def _is_block(module: nn.Module) -> bool:
+    """Whether `module` is called as one and holds layers: lists are never called, a convolution alone is a layer."""
+    return not isinstance(module, nn.ModuleList | nn.ModuleDict) and next(module.children(), None) is not None
+
+
+def kept_by_class(model: nn.Module, name: str) -> str | None:
+    """The hint with which the class of `model` keeps the layer `name` in high precision, None where it has none.
+
+    Source: diffusers searches names for the patterns of `_skip_layerwise_casting_patterns` when it stores weights in
+    float8, and compares the parts of names with `_keep_in_fp32_modules` when it loads; transformers does the latter
+    too (`wo` of T5).
+    """
+    for pattern in getattr(model, "_skip_layerwise_casting_patterns", None) or ():
+        if re.search(pattern, name):
+            return f"_skip_layerwise_casting_patterns: {pattern}"
+    for part in getattr(model, "_keep_in_fp32_modules", None) or ():
+        if part in name.split("."):
+            return f"_keep_in_fp32_modules: {part}"
+    return None
 
 
 def inner_tensors(tensor: torch.Tensor) -> Iterator[torch.Tensor]:

@@ -1,7 +1,7 @@
 """Diffusers pipelines: built on meta from configurations alone, or loaded for real."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,6 @@ def meta_twin(module: nn.Module) -> nn.Module:
     Raises:
         ModelError: it is no diffusers or transformers model, so that it can't be rebuilt from its configuration.
     """
-    dtype = next((tensor.dtype for tensor in module.parameters() if tensor.is_floating_point()), torch.float32)
     if isinstance(module, diffusers.ModelMixin):
         with torch.device("meta"):
             twin = type(module).from_config(dict(module.config))  # type: ignore[attr-defined]
@@ -72,7 +71,11 @@ def meta_twin(module: nn.Module) -> nn.Module:
             f"{type(module).__name__} is neither a diffusers nor a transformers model, so that `load` could not "
             "rebuild it. Models must come from a class with a configuration (diffusers.ModelMixin)."
         )
-    return _finish(twin, dtype).to("meta")
+    # Each tensor's own dtype: a class may keep some in float32, and the first of all may be one of them.
+    dtypes = {name: tensor.dtype for name, tensor in [*module.named_parameters(), *module.named_buffers()]}
+    for name, tensor in [*twin.named_parameters(), *twin.named_buffers()]:
+        tensor.data = tensor.data.to(dtypes.get(name, tensor.dtype))
+    return twin.requires_grad_(False).eval().to("meta")  # type: ignore[no-any-return]
 
 
 def build_model(
@@ -86,7 +89,8 @@ def build_model(
     try:
         if issubclass(kind, diffusers.ModelMixin):
             config = kind.load_config(str(folder), local_files_only=True)  # type: ignore[attr-defined]
-            with context():
+            # As from_pretrained does: what a constructor computes, rotary frequencies for one, has this dtype's digits.
+            with context(), _default_dtype(dtype):
                 return _finish(kind.from_config(config), dtype)  # type: ignore[attr-defined]
         config = kind.config_class.from_pretrained(str(folder), local_files_only=True)
         with context():
@@ -160,16 +164,25 @@ def _optional(folder: Path) -> list[str]:
     return [name for name, value in model_index(folder).items() if isinstance(value, list) and value[0] is None]
 
 
+@contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
 def _finish(module: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """Cast as `from_pretrained(dtype=dtype)` does: all but what the class keeps in float32."""
+    """Cast as `from_pretrained(dtype=dtype)` does: what a file holds, but for what the class keeps in float32.
+
+    Buffers that are not saved stay as they were built.
+    """
     is_diffusers = isinstance(module, diffusers.ModelMixin)
     kept = set(getattr(module, "_keep_in_fp32_modules", None) or ()) if is_diffusers else set()
-    for name, part in module.named_modules():
-        tensors = dict(part.named_parameters(recurse=False))
-        if is_diffusers and not kept:
-            # diffusers casts such a model as a whole; all others keep the buffers they were built with.
-            tensors |= dict(part.named_buffers(recurse=False))
-        for key, tensor in tensors.items():
-            if tensor.is_floating_point() and not kept & {*name.split("."), key}:
-                tensor.data = tensor.data.to(dtype)
+    tensors = module.state_dict(keep_vars=True) if is_diffusers else dict(module.named_parameters())
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point():
+            tensor.data = tensor.data.to(torch.float32 if kept.intersection(name.split(".")) else dtype)
     return module.requires_grad_(False).eval()

@@ -44,6 +44,8 @@ class Plan:
     components: tuple[ComponentBytes, ...]
     obstacles: tuple[str, ...]
     """Why this machine can't apply the recipe; empty where it can."""
+    rows_unknown: str | None = None
+    """Why the rows that the denoiser's layers see are unknown, None where they are known."""
 
     @property
     def bytes_before(self) -> int:
@@ -121,6 +123,7 @@ def make_plan(recipe: Recipe, subject: Subject, device: torch.device) -> Plan:
         tuple(changes),
         components,
         _obstacles(recipe, device),
+        subject.rows_unknown,
     )
 
 

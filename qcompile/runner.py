@@ -83,6 +83,7 @@ def apply(
             check_toolchain()
     with staged(target, overwrite) as root:
         subject = _subject(recipe, pipeline, model, example_inputs, where, progress)
+        subject.rows_unknown = plan.rows_unknown
         built = _run(plan, subject, root, where, progress)
         with stage(progress, "write weights"):
             write_built(built, root, resolution.comment())

@@ -35,6 +35,8 @@ class Subject:
     call: dict[str, Any]
     shapes: dict[str, Shape]
     example_inputs: Sequence[Mapping[str, Any]] = ()
+    rows_unknown: str | None = None
+    """Why the denoiser can't say which rows its layers see: it needs values to run, and meta tensors have none."""
     _calls: dict[str, Arguments] = field(default_factory=dict)
     _rows: dict[str, dict[str, tuple[int, ...]]] = field(default_factory=dict)
     _values: KnownValues = field(default_factory=KnownValues)
@@ -102,14 +104,24 @@ class Subject:
     def rows(self, component: str) -> dict[str, tuple[int, ...]]:
         """Rows that each linear of a component sees in one call, one number a shape.
 
-        Linears that are not called before the denoiser's first step have no entry.
+        Linears that are not called before the denoiser's first step have no entry, and where `rows_unknown` is set,
+        the denoiser's have none either: `apply` then decides as `plan` did.
         """
         calls = self.calls()
         if component != self.denoiser:
             return self._rows.get(component, {})
+        if self.rows_unknown is not None:
+            return {}
         model = self.components[component]
-        with self._values_followed():
-            counts = [count_rows(dict(linears(model)), lambda call=call: model(**call)) for call in calls.values()]  # type: ignore[misc]
+        try:
+            with self._values_followed():
+                counts = [count_rows(dict(linears(model)), partial(model, **call)) for call in calls.values()]
+        except (RuntimeError, ValueError) as error:
+            if not self.on_meta:
+                raise
+            # Masks that are counted, experts that are chosen: such code asks for values in the middle of a forward.
+            self.rows_unknown = str(error).strip().partition("\n")[0]
+            return {}
         return {
             name: tuple(count[name] for count in counts) for name in counts[0] if all(name in count for count in counts)
         }

@@ -6,6 +6,7 @@ from qcompile.modules import (
     convolutions,
     inner_tensors,
     is_sensitive,
+    kept_by_class,
     linears,
     repeated_blocks,
     stored_bytes,
@@ -28,6 +29,31 @@ def test_single_children_and_blocks_inside_blocks_are_not_listed() -> None:
         {"list": nn.ModuleList([nn.Sequential(inner), nn.Sequential(inner)]), "one": nn.ModuleList([nn.ReLU()])}
     )
     assert list(repeated_blocks(outer)) == ["list.0", "list.1"]
+
+
+def test_what_a_list_is_searched_for_is_called_and_holds_layers() -> None:
+    lists = nn.ModuleList([nn.ModuleList([nn.Sequential(nn.ReLU()), nn.Sequential(nn.ReLU())]), nn.ModuleList()])
+    convolutions = nn.ModuleList([nn.Conv2d(1, 1, 1), nn.Conv2d(1, 1, 1)])
+    model = nn.ModuleDict({"levels": lists, "convolutions": convolutions})
+    assert list(repeated_blocks(model)) == ["levels.0.0", "levels.0.1"]
+
+
+def test_a_class_that_names_blocks_it_does_not_have_is_searched_like_others() -> None:
+    model = make_model()
+    model._repeated_blocks = ["NotThere"]
+    assert list(repeated_blocks(model)) == ["blocks.0", "blocks.1", "blocks.2"]
+
+
+def test_hints_of_a_class_are_read_as_diffusers_reads_them() -> None:
+    model = make_model()
+    assert kept_by_class(model, "blocks.0.first") is None
+    model._skip_layerwise_casting_patterns = ["^proj$", "norm"]
+    model._keep_in_fp32_modules = ["wo"]
+    assert kept_by_class(model, "proj") == "_skip_layerwise_casting_patterns: ^proj$"
+    assert kept_by_class(model, "blocks.0.proj") is None
+    assert kept_by_class(model, "blocks.0.norm1.linear") == "_skip_layerwise_casting_patterns: norm"
+    assert kept_by_class(model, "block.0.wo") == "_keep_in_fp32_modules: wo"
+    assert kept_by_class(model, "block.0.words") is None
 
 
 def test_sensitive_names() -> None:

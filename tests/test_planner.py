@@ -180,3 +180,21 @@ def test_flux_dev_at_full_size(tmp_path: Path) -> None:
     assert by_name["single_transformer_blocks.37.proj_out"].rows == (4608, 2 * (4080 + 512))
     assert by_name["single_transformer_blocks.37.proj_out"].features == (15360, 3072)
     assert 15.1e9 < sizes["transformer"].after < 15.3e9
+
+
+def test_rows_are_unknown_where_a_model_asks_for_values(tmp_path: Path) -> None:
+    """HiDream chooses experts by value, which meta tensors do not have: the plan says so, and apply decides alike."""
+    from breadth.case import arguments, build
+    from breadth.catalogue import CASES
+    from breadth.walk import recipe_for
+
+    name = "HiDreamImageTransformer2DModel"
+    model = build(name, CASES[name], tmp_path / "model")
+    inputs = [arguments(CASES[name])]
+    planned = plan(recipe_for(CASES[name], compiled=False), model=model, example_inputs=inputs)
+    assert "Meta tensors" in str(planned.rows_unknown)
+    assert {change.rows for change in planned.changes} == {()}
+    artifact = qcompile.apply(
+        recipe_for(CASES[name], compiled=False), model=model, example_inputs=inputs, out=tmp_path / "artifact"
+    )
+    assert artifact.manifest.changes == planned.changes

@@ -4,6 +4,7 @@ import io
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from torch import nn
 
 from qcompile.aot.bind import Binding
-from qcompile.aot.callspec import Arguments, leaves
+from qcompile.aot.callspec import Arguments, invoke, leaves
 from qcompile.aot.capture import LayerCalls, capture_calls
 from qcompile.aot.compare import relative_error
 from qcompile.aot.export import lift
@@ -146,7 +147,7 @@ def _compile(program: torch.export.ExportedProgram, path: Path, block: str, indu
 
 def _error(module: nn.Module, arguments: Arguments, loaded: LoadedPackage) -> float:
     with torch.no_grad():
-        eager = type(module).forward(module, **arguments)
+        eager = invoke(partial(type(module).forward, module), arguments)
         compiled = Binding(module, loaded).run(leaves(arguments))
     return relative_error(compiled, eager)
 

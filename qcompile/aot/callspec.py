@@ -5,7 +5,6 @@ missing ones their defaults. Flattened, every tensor and every plain value has a
 `None` and empty containers have no path: passing them is the same as leaving the argument out.
 """
 
-import dis
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -18,6 +17,8 @@ from qcompile.package import CallSpec, TensorSpec
 
 Arguments = Mapping[str, Any]
 """Arguments of one call by parameter name."""
+_MORE = "*args"
+"""Name of what a forward takes beyond its named positional arguments; HunyuanVideo's blocks ignore some so."""
 PLAIN = (bool, int, float, str, torch.dtype, torch.device)
 """Types besides tensors that an argument may hold; they are part of the spec by value."""
 
@@ -107,6 +108,17 @@ def rebuild(template: Any, tensors: Iterator[torch.Tensor]) -> Any:
     return template
 
 
+def invoke(function: Callable[..., Any], arguments: Arguments) -> Any:
+    """Call `function` with what `Signature.name` made of a call to it."""
+    if _MORE not in arguments:
+        return function(**arguments)
+    # What *args took came after all positional arguments, which have to be given by position then.
+    names = list(arguments)
+    positional = [arguments[name] for name in names[: names.index(_MORE)]]
+    keywords = {name: arguments[name] for name in names[names.index(_MORE) + 1 :]}
+    return function(*positional, *arguments[_MORE], **keywords)
+
+
 class Signature:
     """Names the arguments of calls to one module's forward, as its class defines it."""
 
@@ -116,9 +128,7 @@ class Signature:
         by_position = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
         variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
         self.positional = [parameter.name for parameter in parameters if parameter.kind in by_position]
-        more = [parameter.name for parameter in parameters if parameter.kind is inspect.Parameter.VAR_POSITIONAL]
-        # HunyuanVideo hands all of its blocks what only some take; the others let it fall into an `*args` they never read.
-        self.drops_more = bool(more) and not _reads(forward, more[0])
+        self.takes_more = any(parameter.kind is inspect.Parameter.VAR_POSITIONAL for parameter in parameters)
         self.defaults = {
             parameter.name: parameter.default
             for parameter in parameters
@@ -131,24 +141,16 @@ class Signature:
         Raises:
             TypeError: more positional arguments than the forward has.
         """
-        if self.drops_more:
-            args = args[: len(self.positional)]
-        if len(args) > len(self.positional):
+        more = args[len(self.positional) :]
+        if more and not self.takes_more:
             raise TypeError(f"{len(args)} positional arguments, but forward takes {len(self.positional)}")
-        given = dict(zip(self.positional, args, strict=False)) | dict(kwargs)
+        given = dict(zip(self.positional, args, strict=False)) | ({_MORE: more} if more else {}) | dict(kwargs)
         named = {name: given[name] if name in given else self.defaults[name] for name in self._known(given)}
         return named | given
 
     def _known(self, given: Mapping[str, Any]) -> list[str]:
-        return [name for name in self.positional if name in given or name in self.defaults] + [
-            name for name in self.defaults if name not in self.positional
-        ]
-
-
-def _reads(function: Callable[..., Any], name: str) -> bool:
-    """Whether the code of `function` ever looks at its variable `name`."""
-    for instruction in dis.get_instructions(inspect.unwrap(function)):
-        named = instruction.argval if isinstance(instruction.argval, tuple) else (instruction.argval,)
-        if instruction.opname.startswith("LOAD") and name in named:
-            return True
-    return False
+        return (
+            [name for name in self.positional if name in given or name in self.defaults]
+            + [_MORE] * (_MORE in given)
+            + [name for name in self.defaults if name not in self.positional]
+        )

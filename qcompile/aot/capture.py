@@ -1,6 +1,7 @@
 """Getting the arguments of a component from a real call of the pipeline around it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,17 +106,39 @@ def count_rows(layers: Mapping[str, nn.Linear], run: Callable[[], Any]) -> dict[
     rows: dict[str, int] = {}
 
     def counter(name: str, features: int) -> Callable[..., None]:
-        def count(_: nn.Module, args: tuple[Any, ...]) -> None:
-            seen = args[0].numel() // max(features, 1)
+        def count(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            given = args[0] if args else next(iter(kwargs.values()))
+            seen = given.numel() // max(features, 1)
             rows[name] = min(rows.get(name, seen), seen)
 
         return count
 
-    hooks = [layer.register_forward_pre_hook(counter(name, layer.in_features)) for name, layer in layers.items()]
+    hooks = [
+        layer.register_forward_pre_hook(counter(name, layer.in_features), with_kwargs=True)
+        for name, layer in layers.items()
+    ]
     try:
-        with torch.no_grad():
+        with torch.no_grad(), _autocast_knows_meta():
             run()
     finally:
         for hook in hooks:
             hook.remove()
     return rows
+
+
+class _Autocast(torch.autocast):
+    """`torch.autocast`, which refuses the device type of meta tensors even to be switched off for it."""
+
+    def __init__(self, device_type: str, *args: Any, **kwargs: Any) -> None:
+        super().__init__("cpu" if device_type == "meta" else device_type, *args, **kwargs)
+
+
+@contextmanager
+def _autocast_knows_meta() -> Iterator[None]:
+    # Models of diffusers switch autocast off around their rotary embeddings with `device_type=tensor.device.type`.
+    before = torch.autocast
+    torch.autocast = _Autocast  # type: ignore[misc]
+    try:
+        yield
+    finally:
+        torch.autocast = before  # type: ignore[misc]

@@ -8,13 +8,14 @@ Modules share a package only where both are equal (`groups`).
 
 import copy
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 from torch.export.graph_signature import InputKind, OutputKind
 
-from qcompile.aot.callspec import Arguments, dtype_name, leaves, rebuild
+from qcompile.aot.callspec import Arguments, dtype_name, invoke, leaves, rebuild
 from qcompile.errors import StepError
 from qcompile.modules import inner_tensors
 from qcompile.package import LiftedInput
@@ -42,7 +43,7 @@ class _ByTensors(nn.Module):
         self.template = template
 
     def forward(self, *tensors: torch.Tensor) -> list[torch.Tensor]:
-        result = self.module(**rebuild(self.template, iter(tensors)))
+        result = invoke(self.module, rebuild(self.template, iter(tensors)))
         flat: list[torch.Tensor] = []
         describe_output(result, flat)
         return flat
@@ -77,7 +78,7 @@ def lift(module: nn.Module, arguments: Arguments) -> Lifted:
     caller = _ByTensors(copy.deepcopy(module), arguments)
     given = [leaf for leaf in leaves(arguments).values() if isinstance(leaf, torch.Tensor)]
     with torch.no_grad():
-        output = describe_output(type(module).forward(module, **arguments), [])
+        output = describe_output(invoke(partial(type(module).forward, module), arguments), [])
         program = torch.export.export(caller, tuple(given), strict=False).run_decompositions({})
         _refuse_mutation(program, module)
         inputs, values, constants = _placeholders(program, module, arguments)

@@ -144,4 +144,6 @@ class Compile(ComponentStep):
 
 
 def _call(module: nn.Module, arguments: Mapping[str, Any]) -> Any:
-    return lambda: module(**arguments)
+    from qcompile.aot.callspec import invoke
+
+    return lambda: invoke(module, arguments)

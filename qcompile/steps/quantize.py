@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 class Quantize(ComponentStep):
     """Store the weights of the chosen linears in a quantized scheme.
 
-    With no `layers` it takes the linears inside repeated blocks, without norm, modulation and embedding layers.
+    With no `layers` it takes the linears inside repeated blocks, without norm, modulation and embedding layers and
+    without those that the model's class keeps in high precision.
     """
 
     kind: ClassVar[str] = "quantize"
@@ -209,7 +210,7 @@ def refuse_uncompilable(changes: Iterable[Change], mode: str, place: str) -> Non
 
 
 def _default_reasons(target: Target, layers: dict[str, nn.Linear], place: str) -> dict[str, str | None]:
-    from qcompile.modules import is_sensitive, repeated_blocks
+    from qcompile.modules import is_sensitive, kept_by_class, repeated_blocks
 
     blocks = repeated_blocks(target.module)
     if not blocks:
@@ -218,14 +219,16 @@ def _default_reasons(target: Target, layers: dict[str, nn.Linear], place: str) -
             'Name them, for example layers: {include: ["**"], exclude: ["**.norm*.**"]}.'
         )
     prefixes = tuple(f"{name}." for name in blocks)
-    return {
-        name: "outside the repeated blocks"
-        if not name.startswith(prefixes)
-        else "norm, modulation or embedding layer"
-        if is_sensitive(name)
-        else None
-        for name in layers
-    }
+
+    def reason(name: str) -> str | None:
+        if not name.startswith(prefixes):
+            return "outside the repeated blocks"
+        if is_sensitive(name):
+            return "norm, modulation or embedding layer"
+        hint = kept_by_class(target.module, name)
+        return f"kept in high precision by {type(target.module).__name__} ({hint})" if hint else None
+
+    return {name: reason(name) for name in layers}
 
 
 def _unfit(place: str, name: str, layer: nn.Linear, rows: tuple[int, ...], unfit: str) -> str:

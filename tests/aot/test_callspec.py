@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from qcompile.aot.callspec import Signature, call_key, leaves, rebuild, spec_of
+from qcompile.aot.callspec import Signature, call_key, invoke, leaves, rebuild, spec_of
 from qcompile.errors import CallError
 
 LEAVES = st.none() | st.booleans() | st.integers(-5, 5) | st.floats(allow_nan=False) | st.text(max_size=3)
@@ -83,19 +83,16 @@ def test_every_way_to_write_a_call_gets_the_same_names() -> None:
         signature.name((1, 2, 3), {})
 
 
-class Drops(nn.Module):
-    def forward(self, x: torch.Tensor, *args: object) -> torch.Tensor:
-        return x
+def test_more_positional_arguments_than_names_go_to_star_args() -> None:
+    class Block(nn.Module):
+        def forward(self, first, second, *args, third=3, **kwargs):
+            return first, second, args, third, kwargs
 
-
-class Reads(nn.Module):
-    def forward(self, x: torch.Tensor, *args: object) -> torch.Tensor:
-        return x if args else -x
-
-
-def test_arguments_that_a_forward_never_reads_are_dropped() -> None:
-    """HunyuanVideo calls all of its blocks with what only some take."""
-    x = torch.zeros(1)
-    assert Signature(Drops()).name((x, None, 8), {}) == {"x": x}
-    with pytest.raises(TypeError, match="3 positional arguments, but forward takes 1"):
-        Signature(Reads()).name((x, None, 8), {})
+    block = Block()
+    signature = Signature(block)
+    call = ((1, 2, "x", None), {"third": 4, "fourth": 5})
+    named = signature.name(*call)
+    assert named == {"first": 1, "second": 2, "*args": ("x", None), "third": 4, "fourth": 5}
+    assert leaves(named) == {"first": 1, "second": 2, "*args.0": "x", "third": 4, "fourth": 5}
+    assert invoke(block, named) == block(*call[0], **call[1])
+    assert invoke(block, signature.name((1,), {"second": 2})) == block(1, 2)

@@ -57,3 +57,23 @@ def test_rows_are_the_product_of_leading_dimensions_and_the_fewest_count() -> No
     assert rows["embed"] == 10
     assert rows["blocks.2.second"] == 10
     assert set(rows) == set(linears(model))
+
+
+class ByKeyword(nn.Module):
+    """What classes of diffusers do: a linear called by keyword, autocast switched off for the tensor's device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(device_type=hidden.device.type, enabled=False):
+            return self.linear(input=hidden)
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_rows_of_layers_called_by_keyword_without_autocast(device: str) -> None:
+    model = ByKeyword().to(device)
+    autocast = torch.autocast
+    assert count_rows(dict(linears(model)), lambda: model(torch.zeros(2, 3, 4, device=device))) == {"linear": 6}
+    assert torch.autocast is autocast

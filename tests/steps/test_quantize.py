@@ -58,6 +58,36 @@ def test_without_layers_the_sensitive_ones_inside_blocks_are_left_alone() -> Non
     assert reasons["blocks.0.first"] is None
 
 
+def test_without_layers_what_the_class_keeps_in_high_precision_is_left_alone() -> None:
+    model = make_model()
+    model._skip_layerwise_casting_patterns = ["second$"]
+    reasons = {change.module: change.reason for change in quantize().changes(target(model))}
+    hint = "_skip_layerwise_casting_patterns: second$"
+    assert reasons["blocks.0.second"] == f"kept in high precision by {type(model).__name__} ({hint})"
+    assert reasons["blocks.0.first"] is None
+    named = quantize(include=["**.second"]).changes(target(model))
+    assert {change.module for change in named if change.action} >= {"blocks.0.second"}
+
+
+def test_wo_of_t5_stays_in_high_precision() -> None:
+    from qcompile.pipeline import meta_pipeline
+    from qcompile.source import find_folder
+
+    encoder = meta_pipeline(find_folder("builtin:flux-mini"), torch.bfloat16).text_encoder_2
+    changes = quantize().changes(target(encoder))
+    assert {change.module.rpartition(".")[2] for change in changes if change.action} == {
+        "q",
+        "k",
+        "v",
+        "o",
+        "wi_0",
+        "wi_1",
+    }
+    assert {change.reason for change in changes if change.module.endswith(".wo")} == {
+        "kept in high precision by T5EncoderModel (_keep_in_fp32_modules: wo)"
+    }
+
+
 def test_no_blocks_no_default() -> None:
     with pytest.raises(PlanError, match="steps.1.quantize.layers: Sequential has no repeated blocks"):
         quantize().changes(target(nn.Sequential(nn.Linear(8, 8))))
