@@ -255,21 +255,6 @@ def test_format_has_every_field_fault_and_compared_field() -> None:
     assert f"version {manifests.FORMAT_VERSION}" in text
 
 
-def test_format_has_every_class_of_our_own() -> None:
-    from qcompile.weights import OWN_WEIGHTS
-
-    text = (SERIALIZATION / "FORMAT.md").read_text(encoding="utf-8")
-    rows = {
-        name: (parts, attributes)
-        for name, parts, attributes in re.findall(r"^\| `(\w+Weight)` \| ([^|]*) \| ([^|]*) \|", text, re.MULTILINE)
-    }
-    assert list(rows) == [kind.__name__ for kind in OWN_WEIGHTS]
-    for kind in OWN_WEIGHTS:
-        parts, attributes = rows[kind.__name__]
-        assert re.findall(r"`(\w+)`", parts) == kind.tensor_data_names
-        assert re.findall(r"`(\w+)`", attributes) == kind.tensor_attribute_names
-
-
 def test_tables_name_every_field() -> None:
     text = (SERIALIZATION / "FORMAT.md").read_text(encoding="utf-8")
     schema = Manifest.model_json_schema()

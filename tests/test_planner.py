@@ -122,7 +122,8 @@ def test_a_package_that_is_missing_is_an_obstacle(make_recipe: MakeRecipe, monke
     # Whether mslk is installed or not, this one is not.
     odd = dataclasses.replace(SCHEMES["float8_dynamic_int4"], devices=("cpu",), packages=("torchao", "no_such_package"))
     monkeypatch.setitem(SCHEMES, "float8_dynamic_int4", odd)
-    found = planner._obstacles(make_recipe(steps=[step("float8_dynamic_int4", "**")]), torch.device("cpu"))
+    steps = [{"quantize": {"component": "transformer", "scheme": "float8_dynamic_int4"}}]
+    found = planner._obstacles(make_recipe(steps=steps), torch.device("cpu"))
     assert found == (
         "steps.0.quantize.scheme: float8_dynamic_int4 needs the package no_such_package, which is not installed: pip "
         "install no_such_package",

@@ -1,9 +1,11 @@
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from conftest import ROOT
 from schemes.layers import quantized
 
 from qcompile.artifact.own_tensors import NAMES, describe, put_together
@@ -100,3 +102,12 @@ def test_an_odd_number_of_groups() -> None:
     assert torch.equal(found.dequantize(), original.dequantize())
     with pytest.raises(KeyError):
         put_together({"_type": "RowScaledWeight", "_data": {}}, {})
+
+
+def test_format_md_has_every_class_with_its_parts_and_attributes() -> None:
+    text = (ROOT / "serialization" / "FORMAT.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+Weight)` \| ([^|]*) \| ([^|]*) \|", text, re.MULTILINE)
+    assert [name for name, _, _ in rows] == [kind.__name__ for kind in OWN_WEIGHTS]
+    for kind, (_, parts, attributes) in zip(OWN_WEIGHTS, rows, strict=True):
+        assert re.findall(r"`(\w+)`", parts) == kind.tensor_data_names
+        assert re.findall(r"`(\w+)`", attributes) == kind.tensor_attribute_names

@@ -121,6 +121,9 @@ def walk_aot(name: str, features: int, device: str, folder: Path) -> None:
         # As bytes: not every dtype can be flipped.
         first = next(inner_tensors(layer.weight)).view(torch.uint8)
         first.copy_(first.flip(0))
+        for scale in ("act_quant_scale", "input_scale"):
+            if getattr(layer.weight, scale, None) is not None:
+                getattr(layer.weight, scale).mul_(1.5)
     index = torch.device(device).index if device.startswith("cuda") else -1
     loaded = LoadedPackage(folder / built[0].file, built[0], 0 if index is None else index)
     with torch.no_grad():
