@@ -3,12 +3,15 @@
 python recipes/tables.py
 """
 
+import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from qcompile import errors
 from qcompile import recipe as recipes
+from qcompile.bench.record import FORMAT
+from qcompile.bench.record import read as read_bench
 from qcompile.cli import COMMANDS
 from qcompile.figures import read_record
 from qcompile.recipe import Recipe
@@ -31,6 +34,7 @@ def renewed(text: str) -> str:
         "commands": command_table,
         "errors": error_table,
         "figures": figure_table,
+        "measured": measured_table,
     }
     return _BLOCK.sub(lambda found: found[1] + tables[found[2]]() + found[3], text)
 
@@ -155,6 +159,31 @@ def figure_table(record: Path = RECIPES / "measured" / "flux_mini_int8.cpu.json"
         for item in figures
     ]
     return _table(("what", "target", "measured", "from … to", "values"), rows)
+
+
+def measured_table(folder: Path = RECIPES / "measured") -> str:
+    """One row for each record of `qcompile bench` on a GPU."""
+    rows = []
+    for path in sorted(folder.glob("*.json")):
+        if json.loads(path.read_text(encoding="utf-8")).get("format") != FORMAT:
+            continue
+        record = read_bench(path)
+        steps = [record.find(arm, "step") for arm in ("eager", "jit_bf16", "jit", "aot")]
+        pairs = (("jit_bf16", "aot", "step"), ("aot", "jit", "step"), ("jit", "aot", "cold, first_step"))
+        ratios = [record.ratio(*pair) for pair in pairs]
+        rows.append(
+            (
+                f"[{record.recipe}](recipes/measured/{path.name})",
+                record.environment.gpu or record.environment.device,
+                *(f"{item.value:.1f}" if item else "–" for item in steps),
+                *(f"{item.value:.3g}" if item else "–" for item in ratios),
+                f"{record.bytes_before / 1e9:.1f} → {record.bytes_after / 1e9:.1f}",
+            )
+        )
+    names = ("eager", "compiled bf16", "quantized JIT", "AoT")
+    header = ("recipe", "machine", *(f"{name}, ms a step" for name in names))
+    header += ("compiled bf16 / AoT", "AoT / JIT", "first step, JIT / AoT", "weights, GB")
+    return _table(header, rows)
 
 
 def _where(devices: tuple[str, ...], capability: tuple[int, int]) -> str:
