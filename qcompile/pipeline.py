@@ -166,9 +166,10 @@ def _finish(module: nn.Module, dtype: torch.dtype) -> nn.Module:
     kept = set(getattr(module, "_keep_in_fp32_modules", None) or ()) if is_diffusers else set()
     for name, part in module.named_modules():
         tensors = dict(part.named_parameters(recurse=False))
-        if is_diffusers and not kept:
-            # diffusers casts such a model as a whole; all others keep the buffers they were built with.
-            tensors |= dict(part.named_buffers(recurse=False))
+        if is_diffusers:
+            # Saved buffers are cast like parameters when they are read; others keep the dtype they were built with.
+            buffers = dict(part.named_buffers(recurse=False))
+            tensors |= {key: buffer for key, buffer in buffers.items() if key not in part._non_persistent_buffers_set}
         for key, tensor in tensors.items():
             if tensor.is_floating_point() and not kept & {*name.split("."), key}:
                 tensor.data = tensor.data.to(dtype)

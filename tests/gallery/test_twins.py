@@ -5,15 +5,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from conftest import RECIPES
-from gallery.cases import CASES, Case
+from gallery.cases import CASES, FAMILIES, Case
 from gallery.conftest import Folder
 from test_recipes import tables
+from torch import nn
 
 import qcompile
 from qcompile import recipe as recipes
 from qcompile.images import paint
+from qcompile.noise import quiet_libraries
+from qcompile.pipeline import load_pipeline, meta_pipeline, models_of
 from qcompile.recipe import Recipe
 from qcompile.schemes import SCHEMES
 from qcompile.steps import Phase
@@ -51,6 +55,11 @@ def outputs(pipeline: Any, recipe: Recipe) -> np.ndarray:
     return np.asarray(pipeline(**subject.arguments(label), output_type="np").frames[0])
 
 
+def dtypes(model: nn.Module) -> dict[str, torch.dtype]:
+    """The dtype of each parameter and buffer."""
+    return {name: tensor.dtype for name, tensor in (*model.named_parameters(), *model.named_buffers())}
+
+
 def check(case: Case, recipe: Recipe, folder: Path) -> None:
     """Apply, load, and compare what comes out with what came out before saving."""
     artifact = qcompile.apply(recipe, out=folder, device="cpu")
@@ -69,6 +78,16 @@ def check(case: Case, recipe: Recipe, folder: Path) -> None:
         from PIL import Image
 
         np.testing.assert_array_equal(first, np.asarray(Image.open(quantized)))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_models_without_weights_have_the_dtypes_of_real_ones(name: str, twin: Folder) -> None:
+    """Every parameter and buffer; `load` builds models in the same way and fills them."""
+    with quiet_libraries():
+        real = models_of(load_pipeline(twin(name), torch.bfloat16, torch.device("cpu")))
+        meta = models_of(meta_pipeline(twin(name), torch.bfloat16))
+    for component, model in real.items():
+        assert dtypes(meta[component]) == dtypes(model)
 
 
 @pytest.mark.parametrize("case", READY, ids=lambda case: case.recipe)
