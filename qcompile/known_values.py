@@ -1,8 +1,8 @@
-"""Values of small tensors on meta, so that a pipeline can be run there although it reads some of its own tensors.
+"""Values of small tensors on meta, so that pipelines that read some of their own tensors can be run there.
 
-Pipelines read lengths from attention masks, take rows by a boolean mask, or ask whether a mask is all ones. All of that
-comes from tokens, which are made on the CPU, and from shapes. `KnownValues` keeps a CPU copy of every tensor on meta that
-comes from such values alone, and computes on the copies whatever is computed on the tensors.
+Pipelines read lengths from attention masks, take rows by a boolean mask, or ask whether a mask is all ones. All of
+that comes from tokens, which are made on the CPU, and from shapes. `KnownValues` keeps a CPU copy of every tensor on
+meta that comes from such values alone, and computes on the copies whatever is computed on the tensors.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -61,7 +61,8 @@ class KnownValues(TorchFunctionMode):
     def _value(self, tensor: torch.Tensor) -> torch.Tensor | None:
         if tensor.device.type != "meta":
             return tensor if tensor.numel() <= MAX_ELEMENTS else None
-        return self._known.get(tensor)
+        known: torch.Tensor | None = self._known.get(tensor)
+        return known
 
     def _computed(self, func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         def on_cpu(leaf: Any) -> Any:

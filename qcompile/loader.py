@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import diffusers
 import torch
 from accelerate import init_empty_weights
 from torch import nn

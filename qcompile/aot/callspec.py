@@ -117,7 +117,7 @@ class Signature:
         variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
         self.positional = [parameter.name for parameter in parameters if parameter.kind in by_position]
         more = [parameter.name for parameter in parameters if parameter.kind is inspect.Parameter.VAR_POSITIONAL]
-        # HunyuanVideo hands all of its blocks what only some take; the others let it fall into an `*args` they never read.
+        # HunyuanVideo hands all of its blocks what only some take; the others let it fall into `*args` they never read.
         self.drops_more = bool(more) and not _reads(forward, more[0])
         self.defaults = {
             parameter.name: parameter.default

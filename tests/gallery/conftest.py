@@ -4,8 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from gallery.cases import FAMILIES
 
+from gallery.cases import FAMILIES
 from qcompile.noise import quiet_libraries
 
 Folder = Callable[[str], Path]

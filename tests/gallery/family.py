@@ -66,7 +66,7 @@ class Family:
             index[name] = ["transformers", type(made).__name__]
         self._scheduler().save_pretrained(folder / "scheduler")
         index["scheduler"] = ["diffusers", self.scheduler[0]]
-        index |= dict.fromkeys(self.absent, [None, None]) | dict(self.settings)
+        index |= {name: [None, None] for name in self.absent} | dict(self.settings)
         (folder / "model_index.json").write_text(json.dumps(index, indent=1), encoding="utf-8")
         return folder
 

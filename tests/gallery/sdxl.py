@@ -41,7 +41,8 @@ SDXL = Family(
                 "norm_num_groups": 8,
             },
         ),
-        "vae": sdxl(),
+        # Its 1x1 convolutions have 128 channels on one side, as those that the recipe swaps.
+        "vae": sdxl(tiny={"block_out_channels": (64, 128)}),
         "text_encoder": clip_l(),
         "text_encoder_2": clip_g(),
     },

@@ -8,12 +8,12 @@ import pytest
 import torch
 import yaml
 from conftest import RECIPES
-from gallery.cases import CASES, FAMILIES, Case
-from gallery.conftest import Folder
 from test_recipes import tables
 from torch import nn
 
 import qcompile
+from gallery.cases import CASES, FAMILIES, Case
+from gallery.conftest import Folder
 from qcompile import recipe as recipes
 from qcompile.images import paint
 from qcompile.noise import quiet_libraries
@@ -41,7 +41,9 @@ def recipe_for_twin(case: Case, folder: Path, compiled: bool) -> Recipe:
     changed = recipes.read(path, [*case.model.twin, *stand_ins], model=str(folder))
     if compiled:
         return changed
-    eager = [entry for entry, step in zip(changed.data["steps"], changed.steps, strict=True) if step.phase < Phase.COMPILE]
+    eager = [
+        entry for entry, step in zip(changed.data["steps"], changed.steps, strict=True) if step.phase < Phase.COMPILE
+    ]
     return recipes.parse(yaml.safe_dump(changed.data | {"steps": eager}), path.name)
 
 
