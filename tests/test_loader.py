@@ -215,9 +215,7 @@ def test_the_whole_denoiser_as_one_graph_for_shapes_that_share_code(tmp_path: Pa
 def test_packages_for_a_gpu_on_a_machine_without_one(compiled_artifact: Path, tmp_path: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
-    other = changed_environment(
-        compiled_artifact, tmp_path / "other", device="cuda", capability="9.0", gpu="NVIDIA H200"
-    )
+    other = changed_environment(compiled_artifact, tmp_path / "other", device="cuda", capability="9.0", gpu="NVIDIA H200")
     with pytest.raises(EnvironmentMismatch, match="device: built for cuda, here cpu") as caught:
         qcompile.load(other)
     assert "device" in caught.value.fields
