@@ -42,6 +42,8 @@ class Case:
     gigabytes: float
     """What the denoiser weighs afterwards, in 10^9 bytes."""
 
+    overrides: tuple[str, ...] = ()
+    """What the recipe leaves to be measured on the machine, decided."""
     compiled: bool = False
     """Whether its twin is compiled too. One recipe of a family is: the others give the same graphs, and each takes long."""
 
@@ -55,6 +57,13 @@ CASES = (
     Case("flux_int8", "flux_dev", 19 * 8 + 38 * 3, 15.206, compiled=True),
     Case("flux_fp8", "flux_dev", 19 * 8 + 38 * 3, 15.204),
     Case("flux_fp8_row", "flux_dev", 19 * 8 + 38 * 3, 15.204),
+    Case(
+        "flux_autoquant",
+        "flux_dev",
+        19 * 8 + 38 * 3,
+        15.206,
+        overrides=("steps.2.quantize.scheme=int8_dynamic", "steps.2.quantize.autoquant=null"),
+    ),
     Case("flux_lora_int8", "flux_dev", 19 * 8 + 38 * 3, 15.206),
     Case("flux_schnell_fp8", "flux_schnell", 19 * 8 + 38 * 3, 15.184),
     Case("flux2_fp8", "flux2", 8 * 8 + 48 * 2, 33.056, compiled=True),

@@ -13,6 +13,7 @@ from test_recipes import ALL, tables
 
 from gallery.cases import CASES, FAMILIES, Case
 from gallery.conftest import Folder
+from gallery.lora import lora_in_place
 from qcompile import recipe as recipes
 from qcompile.modules import is_sensitive, stored_tensors
 from qcompile.noise import quiet_libraries
@@ -43,8 +44,10 @@ def test_the_configuration_is_the_published_one(name: str, full: Folder) -> None
 
 
 @pytest.mark.parametrize("case", READY, ids=lambda case: case.recipe)
-def test_plan(case: Case, full: Folder) -> None:
-    recipe = recipes.read(RECIPES / f"{case.recipe}.yaml", model=str(full(case.family)))
+def test_plan(case: Case, full: Folder, tmp_path: Path) -> None:
+    path, folder = RECIPES / f"{case.recipe}.yaml", full(case.family)
+    overrides = [*case.overrides, *lora_in_place(recipes.read(path), folder, tmp_path)]
+    recipe = recipes.read(path, overrides, model=str(folder))
     found = plan(recipe, device="cpu")
     chosen = [
         change

@@ -14,6 +14,7 @@ from torch import nn
 import qcompile
 from gallery.cases import CASES, FAMILIES, Case
 from gallery.conftest import Folder
+from gallery.lora import lora_in_place
 from qcompile import recipe as recipes
 from qcompile.images import paint
 from qcompile.noise import quiet_libraries
@@ -29,16 +30,17 @@ ON_CPU = "float8_weight_only"
 """What stands in for float8 schemes that need a GPU: the same weights, activations left as they are."""
 
 
-def recipe_for_twin(case: Case, folder: Path, compiled: bool) -> Recipe:
+def recipe_for_twin(case: Case, folder: Path, lora: Path, compiled: bool) -> Recipe:
     """The recipe with the twin's sizes, and with schemes that a CPU can run; without compilation unless asked for."""
     path = RECIPES / f"{case.recipe}.yaml"
-    asked = recipes.read(path)
+    asked = recipes.read(path, case.overrides)
     stand_ins = [
         f"steps.{index}.quantize.scheme={ON_CPU}"
         for index, step in enumerate(asked.steps)
         if hasattr(step, "scheme") and "cpu" not in SCHEMES[step.scheme].devices
     ]
-    changed = recipes.read(path, [*case.model.twin, *stand_ins], model=str(folder))
+    overrides = [*case.overrides, *case.model.twin, *stand_ins, *lora_in_place(asked, folder, lora)]
+    changed = recipes.read(path, overrides, model=str(folder))
     if compiled:
         return changed
     eager = [
@@ -94,12 +96,12 @@ def test_models_without_weights_have_the_dtypes_of_real_ones(name: str, twin: Fo
 
 @pytest.mark.parametrize("case", READY, ids=lambda case: case.recipe)
 def test_apply(case: Case, twin: Folder, tmp_path: Path) -> None:
-    check(case, recipe_for_twin(case, twin(case.family), compiled=False), tmp_path / "artifact")
+    check(case, recipe_for_twin(case, twin(case.family), tmp_path / "lora", compiled=False), tmp_path / "artifact")
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("case", COMPILED, ids=lambda case: case.recipe)
 def test_apply_in_full(case: Case, twin: Folder, tmp_path: Path) -> None:
-    recipe = recipe_for_twin(case, twin(case.family), compiled=True)
+    recipe = recipe_for_twin(case, twin(case.family), tmp_path / "lora", compiled=True)
     check(case, recipe, tmp_path / "artifact")
