@@ -73,7 +73,7 @@ CASES = (
     Case("pixart_sigma_int8", "pixart", 28 * 7, 0.629, compiled=True),
     Case("cogvideox_5b_int8", "cogvideox", 42 * 4, 6.390, compiled=True),
     Case("cogvideox_5b_fp8_row", "cogvideox", 42 * 4, 6.389),
-    Case("wan_fp8", "wan", 40 * 4, 18.785, compiled=True),
+    Case("wan_fp8", "wan", 40 * 2, 22.975, compiled=True),
     Case("ltx_int8", "ltx", 28 * 10, 1.971, compiled=True),
     Case("hunyuan_video_fp8", "hunyuan_video", 20 * 12 + 40 * 5, 16.591, compiled=True),
     Case("qwen_image_fp8", "qwen_image", 60 * 11, 29.549, compiled=True),
