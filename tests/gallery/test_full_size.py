@@ -2,8 +2,10 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from gallery.cases import CASES, FAMILIES, Case
 from gallery.conftest import Folder
 from gallery.lora import lora_in_place
 from qcompile import recipe as recipes
+from qcompile.errors import ModelError
 from qcompile.modules import is_sensitive, stored_tensors
 from qcompile.noise import quiet_libraries
 from qcompile.pipeline import denoiser_of, meta_pipeline, models_of
@@ -62,6 +65,17 @@ def test_plan(case: Case, full: Folder, tmp_path: Path) -> None:
         assert len(change.rows) == len(recipe.header.shapes)
         # Compiled int8 needs 17 rows or more; Qwen-Image's text has one row a token.
         assert min(change.rows) >= (17 if recipe.header.call.get("max_sequence_length") else 5)
+
+
+@pytest.mark.skipif(find_spec("torchvision") is not None, reason="torchvision is installed")
+def test_a_package_that_the_tokenizer_needs_is_named(full: Folder, tmp_path: Path) -> None:
+    """FLUX.2 has its tokenizer inside a processor for images, which transformers makes with torchvision only."""
+    shutil.copytree(full("flux2"), tmp_path / "flux2")
+    index = tmp_path / "flux2" / "model_index.json"
+    index.write_text(index.read_text(encoding="utf-8").replace("TokenizersBackend", "PixtralProcessor"))
+    assert "PixtralProcessor" in index.read_text(encoding="utf-8")
+    with pytest.raises(ModelError, match="no PixtralProcessor can be made of it: .*[Tt]orchvision"):
+        meta_pipeline(tmp_path / "flux2", torch.bfloat16)
 
 
 def run(arguments: list[str], tmp_path: Path) -> tuple[float, float]:
