@@ -37,7 +37,7 @@ SDXL = Family(
                 "layers_per_block": 1,
                 # Six numbers of sizes and crops, and the pooled text.
                 "projection_class_embeddings_input_dim": 6 * 8 + WIDTH,
-                "transformer_layers_per_block": (1, 2),
+                "transformer_layers_per_block": (1, 1),
                 "norm_num_groups": 8,
             },
         ),
