@@ -1,8 +1,8 @@
-"""Values of small tensors on meta, so that a pipeline can be run there although it reads some of its own tensors.
+"""Values of small tensors on meta, so that pipelines that read some of their own tensors can be run there.
 
-Pipelines read lengths from attention masks, take rows by a boolean mask, or ask whether a mask is all ones. All of that
-comes from tokens, which are made on the CPU, and from shapes. `KnownValues` keeps a CPU copy of every tensor on meta
-that comes from such values alone, and computes on the copies whatever is computed on the tensors.
+Pipelines read lengths from attention masks, take rows by a boolean mask, or ask whether a mask is all ones. All of
+that comes from tokens, which are made on the CPU, and from shapes. `KnownValues` keeps a CPU copy of every tensor on
+meta that comes from such values alone, and computes on the copies whatever is computed on the tensors.
 """
 
 from collections.abc import Callable, Iterable, Mapping

@@ -27,7 +27,7 @@ def load_pipeline(folder: Path, dtype: torch.dtype, device: torch.device) -> dif
         pipeline = diffusers.DiffusionPipeline.from_pretrained(
             str(folder), dtype=dtype, local_files_only=True, use_safetensors=True
         )
-    except (OSError, ValueError, RuntimeError, AttributeError) as error:
+    except (ImportError, OSError, ValueError, RuntimeError, AttributeError) as error:
         raise ModelError(f"{folder}: diffusers can't load it: {str(error).strip().splitlines()[0]}") from error
     for component in models_of(pipeline).values():
         component.requires_grad_(False).eval()
@@ -46,7 +46,11 @@ def meta_pipeline(folder: Path, dtype: torch.dtype) -> diffusers.DiffusionPipeli
         if issubclass(kind, nn.Module):
             parts[name] = build_model(kind, folder / name, dtype, lambda: torch.device("meta")).to("meta")
         else:
-            parts[name] = kind.from_pretrained(str(folder / name), local_files_only=True)
+            try:
+                parts[name] = kind.from_pretrained(str(folder / name), local_files_only=True)
+            except (ImportError, OSError, ValueError) as error:
+                reason = str(error).strip().splitlines()[0]
+                raise ModelError(f"{folder / name}: no {class_name} can be made of it: {reason}") from error
     kind = find_class("diffusers", model_index(folder)["_class_name"])
     settings = {
         name: value for name, value in model_index(folder).items() if not name.startswith("_") and name not in parts

@@ -20,8 +20,6 @@ from qcompile.steps import STEPS
 
 RECIPES = Path(__file__).parent
 PAGES = (RECIPES.parent / "README.md", RECIPES / "README.md")
-WAITING: dict[str, str] = {}
-"""Recipes that use a word which does not exist yet, and the word. They are in no table until it does."""
 _BLOCK = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->\n)", re.DOTALL)
 
 
@@ -41,7 +39,7 @@ def renewed(text: str) -> str:
 
 def recipe_table(folder: Path = RECIPES) -> str:
     """One row for each recipe in `folder`."""
-    found = [recipes.read(path) for path in sorted(folder.glob("*.yaml")) if path.stem not in WAITING]
+    found = [recipes.read(path) for path in sorted(folder.glob("*.yaml"))]
     rows = [
         (
             f"[{recipe.name}]({recipe.name}.yaml)",

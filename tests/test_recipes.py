@@ -11,14 +11,13 @@ from test_format import load_script
 
 from qcompile import recipe as recipes
 from qcompile.autoquant import resolve
-from qcompile.errors import RecipeError
 from qcompile.planner import plan
 from qcompile.schemes import SCHEMES
 from qcompile.steps import STEPS
 
 tables = load_script(RECIPES / "tables.py")
 ALL = sorted(RECIPES.glob("*.yaml"))
-FILES = [path for path in ALL if path.stem not in tables.WAITING]
+FILES = ALL
 MODELINE = "# yaml-language-server: $schema=../serialization/recipe.schema.json"
 BUILTIN = [path for path in FILES if "builtin:" in path.read_text(encoding="utf-8")]
 
@@ -42,12 +41,6 @@ def test_begins_with_for_whom_it_is_and_where_its_schema_is(path: Path) -> None:
     assert modeline == MODELINE
     assert (path.parent / modeline.partition("$schema=")[2]).resolve().is_file()
     assert first == f"name: {path.stem}"
-
-
-@pytest.mark.parametrize("name", tables.WAITING)
-def test_waits_for_a_word_that_is_missing(name: str) -> None:
-    with pytest.raises(RecipeError, match=tables.WAITING[name]):
-        recipes.read(RECIPES / f"{name}.yaml")
 
 
 @each

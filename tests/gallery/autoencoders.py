@@ -28,6 +28,6 @@ def kl(full: Mapping[str, Any], tiny: Mapping[str, Any] | None = None) -> Part:
     return Part("AutoencoderKL", {**shared, **full}, {**TINY, **(tiny or {})})
 
 
-def sdxl(force_upcast: bool = True) -> Part:
+def sdxl(force_upcast: bool = True, tiny: Mapping[str, Any] | None = None) -> Part:
     """The autoencoder of stabilityai/stable-diffusion-xl-base-1.0; PixArt-Sigma and AuraFlow carry it too."""
-    return kl({"latent_channels": 4, "scaling_factor": 0.13025, "force_upcast": force_upcast})
+    return kl({"latent_channels": 4, "scaling_factor": 0.13025, "force_upcast": force_upcast}, tiny)

@@ -5,36 +5,41 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from conftest import RECIPES
-from test_recipes import tables
+from torch import nn
 
 import qcompile
-from gallery.cases import CASES, Case
+from gallery.cases import CASES, FAMILIES, Case
 from gallery.conftest import Folder
+from gallery.lora import lora_in_place
 from qcompile import recipe as recipes
 from qcompile.images import paint
+from qcompile.noise import quiet_libraries
+from qcompile.pipeline import load_pipeline, meta_pipeline, models_of
 from qcompile.recipe import Recipe
 from qcompile.schemes import SCHEMES
 from qcompile.steps import Phase
 from qcompile.subject import SEED, subject_of_pipeline
 
-READY = [case for case in CASES if case.recipe not in tables.WAITING]
+READY = list(CASES)
 COMPILED = [case for case in READY if case.compiled]
 ON_CPU = "float8_weight_only"
 """What stands in for float8 schemes that need a GPU: the same weights, activations left as they are."""
 
 
-def recipe_for_twin(case: Case, folder: Path, compiled: bool) -> Recipe:
+def recipe_for_twin(case: Case, folder: Path, lora: Path, compiled: bool) -> Recipe:
     """The recipe with the twin's sizes, and with schemes that a CPU can run; without compilation unless asked for."""
     path = RECIPES / f"{case.recipe}.yaml"
-    asked = recipes.read(path)
+    asked = recipes.read(path, case.overrides)
     stand_ins = [
         f"steps.{index}.quantize.scheme={ON_CPU}"
         for index, step in enumerate(asked.steps)
         if hasattr(step, "scheme") and "cpu" not in SCHEMES[step.scheme].devices
     ]
-    changed = recipes.read(path, [*case.model.twin, *stand_ins], model=str(folder))
+    overrides = [*case.overrides, *case.model.twin, *stand_ins, *lora_in_place(asked, folder, lora)]
+    changed = recipes.read(path, overrides, model=str(folder))
     if compiled:
         return changed
     eager = [
@@ -51,6 +56,11 @@ def outputs(pipeline: Any, recipe: Recipe) -> np.ndarray:
     if image is not None:
         return image
     return np.asarray(pipeline(**subject.arguments(label), output_type="np").frames[0])
+
+
+def dtypes(model: nn.Module) -> dict[str, torch.dtype]:
+    """The dtype of each parameter and buffer."""
+    return {name: tensor.dtype for name, tensor in (*model.named_parameters(), *model.named_buffers())}
 
 
 def check(case: Case, recipe: Recipe, folder: Path) -> None:
@@ -73,14 +83,24 @@ def check(case: Case, recipe: Recipe, folder: Path) -> None:
         np.testing.assert_array_equal(first, np.asarray(Image.open(quantized)))
 
 
+@pytest.mark.parametrize("name", FAMILIES)
+def test_models_without_weights_have_the_dtypes_of_real_ones(name: str, twin: Folder) -> None:
+    """Every parameter and buffer; `load` builds models in the same way and fills them."""
+    with quiet_libraries():
+        real = models_of(load_pipeline(twin(name), torch.bfloat16, torch.device("cpu")))
+        meta = models_of(meta_pipeline(twin(name), torch.bfloat16))
+    for component, model in real.items():
+        assert dtypes(meta[component]) == dtypes(model)
+
+
 @pytest.mark.parametrize("case", READY, ids=lambda case: case.recipe)
 def test_apply(case: Case, twin: Folder, tmp_path: Path) -> None:
-    check(case, recipe_for_twin(case, twin(case.family), compiled=False), tmp_path / "artifact")
+    check(case, recipe_for_twin(case, twin(case.family), tmp_path / "lora", compiled=False), tmp_path / "artifact")
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("case", COMPILED, ids=lambda case: case.recipe)
 def test_apply_in_full(case: Case, twin: Folder, tmp_path: Path) -> None:
-    recipe = recipe_for_twin(case, twin(case.family), compiled=True)
+    recipe = recipe_for_twin(case, twin(case.family), tmp_path / "lora", compiled=True)
     check(case, recipe, tmp_path / "artifact")
