@@ -12,10 +12,12 @@ PACKAGE = ROOT / "qcompile"
 RANKS = (
     ("cli",),
     ("benchmark", "sheet", "doctor"),
+    ("verify",),
     ("compare",),
     ("loader", "runner"),
     ("built",),
     ("planner",),
+    ("quality",),
     ("images",),
     ("subject",),
     ("pipeline",),

@@ -18,11 +18,11 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
-from qcompile.cli import apply, compare, doctor, generate, inspect, new, plan, schema, validate
+from qcompile.cli import apply, compare, doctor, generate, inspect, new, plan, schema, validate, verify
 from qcompile.errors import QcompileError
 from qcompile.version import __version__
 
-COMMANDS = (apply, plan, validate, generate, compare, inspect, doctor, new, schema)
+COMMANDS = (apply, plan, validate, generate, compare, verify, inspect, doctor, new, schema)
 """The commands, in the order of `--help`."""
 
 BUG = 70
