@@ -111,8 +111,8 @@ def text(found: Report) -> str:
     images = plural(len(found.tasks), "image")
     steps = plural(len(found.trajectory), "call")
     parts = [
-        f"{found.recipe} against {found.model} at {found.shape}: {images}; relative errors of the denoiser, over {steps} "
-        "along the original's trajectory",
+        f"{found.recipe} against {found.model} at {found.shape}: {images}, and the denoiser's relative errors over "
+        f"{steps} along the original's trajectory",
         _arms(found),
     ]
     if found.no_control is not None:

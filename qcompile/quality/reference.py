@@ -16,7 +16,7 @@ from qcompile.quality.bounds import Measured
 from qcompile.quality.faults import first_not_finite, image_fault, is_finite
 from qcompile.quality.similarity import WINDOW, ssim
 from qcompile.quality.tasks import Task, paint_task, score_percent
-from qcompile.quality.trajectory import Trajectory, moved, recorded
+from qcompile.quality.trajectory import Trajectory, copied, moved, recorded
 from qcompile.subject import Subject
 
 
@@ -115,7 +115,7 @@ def outputs(denoiser: nn.Module, calls: Mapping[str, Arguments]) -> dict[str, An
     """What the denoiser gives back for each shape's captured call."""
     device = next(denoiser.parameters()).device
     with torch.no_grad():
-        return {label: denoiser(**moved(call, device)) for label, call in calls.items()}
+        return {label: denoiser(**copied(call, device)) for label, call in calls.items()}
 
 
 def errors_of(denoiser: nn.Module, calls: Mapping[str, Arguments], reference: Mapping[str, Any]) -> dict[str, float]:
@@ -162,7 +162,7 @@ def _step_output(index: int, count: int) -> str:
 def _refuse_call(subject: Subject, call: Arguments, place: str, whose: str) -> None:
     name = subject.denoiser
     denoiser = subject.components[name]
-    on_device = moved(call, next(denoiser.parameters()).device)
+    on_device = copied(call, next(denoiser.parameters()).device)
     offender = first_not_finite({name: denoiser}, lambda: denoiser(**on_device))
     blame = f"{offender}" if offender else "no module's is when it is run eagerly, so compiled code is to blame"
     raise VerifyError(f"{whose} {name}: its {place} holds NaN or infinity; {blame}. {_ADVICE}")
@@ -203,6 +203,6 @@ def _checked(
 
 
 _ADVICE = (
-    "Look at that layer's weights, leave it out of quantization (layers.exclude), or use a dtype of wider range "
-    "(bfloat16 or float32 instead of float16)."
+    "Look at that layer's weights; a dtype of wider range helps (bfloat16 or float32 in place of float16), or leaving "
+    "the layer out where quantization made it so (layers.exclude)."
 )

@@ -36,7 +36,7 @@ class Trajectory:
         found = []
         with torch.no_grad():
             for index in range(len(self)) if only is None else only:
-                output = denoiser(**moved(self.calls[index], device))
+                output = denoiser(**copied(self.calls[index], device))
                 found.append(relative_error(output, moved(self.outputs[index], device)))
         return tuple(found)
 
@@ -73,6 +73,11 @@ def recorded(denoiser: nn.Module) -> Iterator[Trajectory]:
 def moved(value: Any, device: torch.device) -> Any:
     """`value` with its tensors on `device`, layout kept; those that are there already are not copied."""
     return _mapped(value, lambda tensor: tensor.detach().to(device))
+
+
+def copied(value: Any, device: torch.device) -> Any:
+    """`value` with copies of its tensors on `device`: what is called with them may write into them."""
+    return _mapped(value, lambda tensor: tensor.detach().to(device, copy=True))
 
 
 def _mapped(value: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
