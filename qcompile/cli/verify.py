@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -48,6 +49,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--suggest", action="store_true", help="name the layers to exclude to meet the bounds, as a piece of recipe"
     )
+    parser.add_argument("--lpips", action="store_true", help="LPIPS of the images; needs torchmetrics and its weights")
+    parser.add_argument(
+        "--clip", metavar="DIR", type=Path, help="how well images fit their prompts, by the CLIP model in this folder"
+    )
     parser.add_argument("--original", metavar="M", help="compare with this model: a folder, a Hub id or builtin:NAME")
     parser.add_argument("--record", metavar="FILE", type=Path, help="write what --json prints to a file")
     add_device(parser)
@@ -59,13 +64,22 @@ def run(options: argparse.Namespace) -> int:
     from qcompile.cli.imports import heavy_imports
     from qcompile.cli.progress import shown
 
+    if options.record:
+        _check_record(options.record)
     with heavy_imports():
         from qcompile.verify.verification import Request, verify
     with shown(silently=options.json) as progress:
         found = verify(
             options.artifact,
             num_prompts=options.prompts,
-            request=Request(options.control, options.sensitivity, options.each, options.suggest),
+            request=Request(
+                control=options.control,
+                sensitivity=options.sensitivity,
+                each=options.each,
+                suggest=options.suggest,
+                lpips=options.lpips,
+                clip=options.clip,
+            ),
             bounds=dict(options.bounds),
             original=options.original,
             device=options.device,
@@ -73,7 +87,7 @@ def run(options: argparse.Namespace) -> int:
         )
     plain = json.dumps(document(found), indent=1)
     if options.record:
-        _write(options.record, plain)
+        options.record.write_text(plain + "\n", encoding="utf-8")
     print(plain if options.json else text(found))
     return 0 if found.holds else 1
 
@@ -227,13 +241,15 @@ def _bound(text: str) -> tuple[str, float]:
     return key, number
 
 
-def _write(path: Path, content: str) -> None:
+def _check_record(path: Path) -> None:
+    """Refuse a file that can't be written, before any work is done."""
     from qcompile.errors import MachineError
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content + "\n", encoding="utf-8")
     except OSError as error:
         raise MachineError(
             f"--record {path}: can't be written ({error.strerror or error}). Choose another place."
         ) from error
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise MachineError(f"--record {path}: can't be written (a folder, or no permission). Choose another place.")

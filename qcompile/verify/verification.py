@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from qcompile import recipe as recipes
@@ -39,6 +40,7 @@ from qcompile.verify.arms import (
     original_subject,
     release,
 )
+from qcompile.verify.perceptual import Metrics, open_metrics
 from qcompile.verify.report import Arm, Report, SensitivityTable, Suggestion
 from qcompile.verify.sensitivity import quantized_changes, sensitivity, take_layers
 from qcompile.verify.suggestion import suggest
@@ -59,6 +61,10 @@ class Request:
     """Every layer by itself, instead of all layers of one role together."""
     suggest: bool = False
     """Say which layers to exclude to meet the bounds."""
+    lpips: bool = False
+    """LPIPS of the images, by torchmetrics."""
+    clip: Path | None = None
+    """Folder of a CLIP model: how well the images fit their prompts, by torchmetrics."""
 
     @property
     def looks_at_layers(self) -> bool:
@@ -94,7 +100,7 @@ def verify(
         ArtifactError, EnvironmentMismatch: as `load` does.
         ModelError: the original can't be loaded, or the artifact is a bare model.
         PlanError: a bound is on something that can't be measured here.
-        MachineError: the control can't be compiled here.
+        MachineError: the control can't be compiled here, or a metric asked for can't be had.
         VerifyError: values are not finite, an image is of one colour, or no choice of layers meets a bound.
     """
     progress, request = progress or Silent(), request or Request()
@@ -113,9 +119,10 @@ def verify(
     model_id = original or manifest.model.id
     scored = has_score(manifest.model.id)
     refuse_unmeasurable(limits, True, True, scored)
+    metrics = open_metrics(request.lpips, request.clip)
     where = resolve_device(device or manifest.environment.device)
     folder = find_folder(model_id, manifest.model.revision if original is None else None)
-    run = _Run(artifact, recipe, limits, where, progress, request)
+    run = _Run(artifact, recipe, limits, where, progress, request, metrics)
 
     with stage(progress, "load the original"):
         subject = original_subject(folder, recipe, manifest, where)
@@ -156,6 +163,7 @@ class _Run:
     device: torch.device
     progress: Progress
     request: Request
+    metrics: Metrics
 
     def control(self, subject: Subject, reference: Reference) -> tuple[list[Arm], str | None]:
         if not self.request.control:
@@ -164,10 +172,11 @@ class _Run:
             return [], "the recipe compiles nothing"
         with stage(self.progress, "control: compile the original"), compiling():
             make_control(self.recipe, subject)
-            measured, _ = measure(subject, reference, "the control's")
+            measured, images = measure(subject, reference, "the control's")
         # Against its own eager run, which is the original.
         measured.compiled_errors = dict(measured.quantized_errors)
-        return [Arm("control", f"{self.opened.manifest.model.dtype}, compiled", measured)], None
+        label = f"{self.opened.manifest.model.dtype}, compiled"
+        return [Arm("control", label, measured, self._perceptual(images, reference))], None
 
     def original_layers(self, subject: Subject) -> dict[str, Any]:
         if not self.request.looks_at_layers:
@@ -206,8 +215,11 @@ class _Run:
     def artifact_arm(self, reference: Reference, eager: dict[str, Any]) -> Arm:
         with stage(self.progress, "artifact"):
             subject = artifact_subject(self.opened, self.recipe, self.device, compiled=True)
-            measured, _ = measure(subject, reference, "the artifact's")
+            measured, images = measure(subject, reference, "the artifact's")
             if compile_steps(self.recipe):
                 denoiser = subject.components[subject.denoiser]
                 measured.compiled_errors = errors_of(denoiser, reference.calls, eager)
-        return Arm("artifact", self.opened.manifest.recipe.name, measured)
+        return Arm("artifact", self.opened.manifest.recipe.name, measured, self._perceptual(images, reference))
+
+    def _perceptual(self, images: tuple[np.ndarray, ...], reference: Reference) -> dict[str, float]:
+        return self.metrics.figures(images, reference.images, reference.tasks)
