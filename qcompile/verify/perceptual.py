@@ -1,4 +1,4 @@
-"""LPIPS and CLIP scores, by torchmetrics, where it and the weights are on this machine; nothing is fetched.
+"""LPIPS by torchmetrics and CLIP scores by transformers, where the weights are on this machine; nothing is fetched.
 
 LPIPS: R. Zhang, P. Isola, A. A. Efros, E. Shechtman, O. Wang: The unreasonable effectiveness of deep features as a
 perceptual metric, CVPR 2018. CLIP score: J. Hessel et al.: CLIPScore, EMNLP 2021.
@@ -42,8 +42,7 @@ class Metrics:
                 )
             if self.clip is not None and images:
                 found["clip_score"] = statistics.median(
-                    float(self.clip(_tensor(image)[0].to(torch.uint8), str(task.prompt)))
-                    for image, task in zip(images, tasks, strict=True)
+                    self.clip(image, str(task.prompt)) for image, task in zip(images, tasks, strict=True)
                 )
         return found
 
@@ -75,20 +74,25 @@ def _open_lpips() -> Any:
 
 
 def _open_clip(folder: Path) -> Any:
-    _need("--clip", "torchmetrics")
     if not (folder / "config.json").is_file():
         raise ModelError(
             f"--clip {folder}: no config.json there. Name the folder of a CLIP model (transformers format)."
         )
-    from torchmetrics.multimodal.clip_score import CLIPScore
     from transformers import CLIPModel, CLIPProcessor
 
     try:
-        model = CLIPModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+        model = CLIPModel.from_pretrained(folder, local_files_only=True, use_safetensors=True).eval()
         processor = CLIPProcessor.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as error:
         raise ModelError(f"--clip {folder}: no CLIP model can be read from it: {str(error).splitlines()[0]}") from error
-    return CLIPScore(model_name_or_path=lambda: (model, processor)).eval()
+
+    def score(image: np.ndarray, prompt: str) -> float:
+        # torchmetrics 1.9 has this score too, but does not work with transformers 5.
+        inputs = processor(text=[prompt], images=[image], return_tensors="pt", truncation=True)
+        output = model(**inputs)
+        return 100 * max(float((output.image_embeds * output.text_embeds).sum()), 0.0)
+
+    return score
 
 
 def _need(option: str, *packages: str) -> None:

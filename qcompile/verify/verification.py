@@ -64,7 +64,7 @@ class Request:
     lpips: bool = False
     """LPIPS of the images, by torchmetrics."""
     clip: Path | None = None
-    """Folder of a CLIP model: how well the images fit their prompts, by torchmetrics."""
+    """Folder of a CLIP model: how well the images fit their prompts."""
 
     @property
     def looks_at_layers(self) -> bool:
