@@ -11,16 +11,22 @@ from qcompile.artifact.manifest import Manifest
 from qcompile.artifact.read import Artifact
 from qcompile.errors import MachineError
 from qcompile.loader import load
+from qcompile.lora import read_lora
 from qcompile.pipeline import load_pipeline, set_default_size
 from qcompile.progress import Silent
 from qcompile.recipe import Recipe
 from qcompile.steps import Phase, Workshop
 from qcompile.steps.compile import Compile
+from qcompile.steps.fuse_lora import FuseLora
 from qcompile.subject import Subject, subject_of_pipeline
 
 
 def original_subject(folder: Path, recipe: Recipe, manifest: Manifest, device: torch.device) -> Subject:
-    """The original with the recipe's adapters in it, eager: with them it is the model that was asked for."""
+    """The original with the recipe's adapters in it, eager: with them it is the model that was asked for.
+
+    Raises:
+        ModelError: the model or an adapter can't be loaded.
+    """
     pipeline = load_pipeline(folder, getattr(torch, manifest.model.dtype), device)
     first = next(iter(manifest.shapes.values()))
     set_default_size(pipeline, first.height, first.width)
@@ -39,6 +45,10 @@ def carry_out(recipe: Recipe, manifest: Manifest, subject: Subject, phases: Coll
     for index, step in enumerate(recipe.steps):
         if step.phase in phases:
             module = subject.pipeline if step.owner is None else subject.components[step.owner]
+            if isinstance(step, FuseLora):
+                # The artifact holds the fused weights only; the file may be gone since.
+                place = f"steps.{index}.{step.kind}"
+                read_lora(subject.pipeline, step.path, step.weight_name, step.revision, place)
             changes = tuple(change for change in manifest.changes if change.step == index)
             # Steps before compilation write no files, so that there is no folder to give them.
             workshop = Workshop({}, Path(), Silent(), 0.0, pipeline=subject.pipeline)

@@ -97,3 +97,24 @@ def test_packages_beside_their_control(compiled_artifact: Path) -> None:
     assert [arm.name for arm in verify(compiled_artifact, num_prompts=1, request=Request(control=False)).arms] == [
         "artifact"
     ]
+
+
+def test_adapters_are_part_of_the_original(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    from verify.conftest import make, short
+
+    generator = torch.Generator().manual_seed(0)
+    name, size = "transformer.transformer_blocks.0.attn.to_q", 192
+    adapter = {
+        f"{name}.lora_A.weight": torch.randn(4, size, generator=generator),
+        f"{name}.lora_B.weight": torch.randn(size, 4, generator=generator),
+    }
+    file = tmp_path / "lora.safetensors"
+    save_file(adapter, file)
+    artifact = make(short(steps=[{"fuse_lora": {"path": str(file)}}]), tmp_path / "a")
+    (arm,) = verify(artifact, num_prompts=1).arms
+    assert set(arm.measured.step_errors) == {0.0}
+    file.unlink()
+    with pytest.raises(ModelError, match=r"steps.0.fuse_lora.path: no LoRA can be read from .*lora\.safetensors"):
+        verify(artifact, num_prompts=1)
