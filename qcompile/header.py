@@ -55,7 +55,8 @@ class Bounds(pydantic.BaseModel):
     max_step_error: float | None = pydantic.Field(
         None,
         gt=0,
-        description="of the denoiser's output at every step along the original's own trajectory, the largest",
+        description="of the denoiser's output at every step along the original's own trajectory, for the first shape; "
+        "the largest",
     )
     min_psnr_db: float | None = pydantic.Field(
         None, gt=0, description="of the image against the original's, same prompt and seed; the median of several"

@@ -151,18 +151,11 @@ def _run(plan: Plan, subject: Subject, root: Path, device: torch.device, progres
         built.measured, images = measure(subject, reference, "the result's")
         if built.packages:
             built.measured.compiled_errors = errors_of(denoiser, calls, eager)
-        refuse(checks(bounds, built.measured, subject.denoiser), _ADVICE)
+        refuse(checks(bounds, built.measured, subject.denoiser))
         if images:
             save_png(reference.images[0], root / "reference.png")
             save_png(images[0], root / "quantized.png")
     return built
-
-
-_ADVICE = (
-    "Nothing was put in place. Exclude sensitive layers, choose a finer scheme, or widen the bound. To learn which "
-    "layers to exclude, apply with this bound taken out (--set verify.KEY=null), then run `qcompile verify ARTIFACT "
-    "--suggest --bound KEY=VALUE`."
-)
 
 
 def _reference(plan: Plan, subject: Subject, progress: Progress) -> Reference:

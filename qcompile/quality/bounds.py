@@ -102,17 +102,30 @@ def worst(errors: Sequence[float]) -> int:
     return max(range(len(errors)), key=lambda index: math.inf if math.isnan(errors[index]) else errors[index])
 
 
-def refuse(found: Sequence[Check], advice: str) -> None:
+def refuse(found: Sequence[Check]) -> None:
     """Raise for the first check that does not hold.
 
     Raises:
-        VerifyError: naming bound, value and where.
+        VerifyError: naming bound, value and where, and what to do.
     """
     for check in found:
         if not check.holds:
             raise VerifyError(
-                f"verify.{check.bound}: {check.where} is {check.value:.4g}; the recipe allows {check.allowed}. {advice}"
+                f"verify.{check.bound}: {check.where} is {check.value:.4g}; the recipe allows {check.allowed}. Nothing "
+                f"was put in place. {_advice(check)}"
             )
+
+
+def _advice(check: Check) -> str:
+    if check.bound == "max_compiled_error":
+        return "Take out compiler options that the recipe sets, or widen the bound."
+    if check.limit is None:
+        return "Exclude sensitive layers, or choose a finer scheme."
+    return (
+        "Exclude sensitive layers, choose a finer scheme, or widen the bound. To learn which layers to exclude, apply "
+        f"with --set verify.{check.bound}=null, then run `qcompile verify ARTIFACT --suggest --bound "
+        f"{check.bound}={check.limit:g}`."
+    )
 
 
 def refuse_unmeasurable(bounds: Bounds, is_pipeline: bool, paints_images: bool, has_score: bool) -> None:

@@ -119,6 +119,8 @@ def verify(
     model_id = original or manifest.model.id
     scored = has_score(manifest.model.id)
     refuse_unmeasurable(limits, True, True, scored)
+    if request.suggest and not {key for key in Bounds.model_fields if getattr(limits, key)} - {"max_compiled_error"}:
+        raise PlanError("--suggest: there is no bound to meet. Give one, for example --bound max_step_error=0.05.")
     metrics = open_metrics(request.lpips, request.clip)
     where = resolve_device(device or manifest.environment.device)
     folder = find_folder(model_id, manifest.model.revision if original is None else None)

@@ -59,14 +59,23 @@ def test_images_that_equal_the_original_meet_any_psnr() -> None:
 
 def test_the_message_names_bound_value_and_place() -> None:
     with pytest.raises(VerifyError) as caught:
-        refuse(checks(Bounds(max_step_error=0.05), MEASURED, "transformer"), "Do this.")
-    assert str(caught.value) == (
+        refuse(checks(Bounds(max_step_error=0.05), MEASURED, "transformer"))
+    assert str(caught.value).startswith(
         "verify.max_step_error: the relative error of transformer at call 2 of 3 along the original's trajectory is "
-        "0.06; the recipe allows at most 0.05. Do this."
+        "0.06; the recipe allows at most 0.05. Nothing was put in place. "
     )
+    assert "--set verify.max_step_error=null" in str(caught.value)
+    assert "--suggest --bound max_step_error=0.05`" in str(caught.value)
+    with pytest.raises(VerifyError, match="at most 0.0005. .* Take out compiler options"):
+        refuse(checks(Bounds(max_compiled_error=0.0005), MEASURED, "transformer"))
     with pytest.raises(VerifyError, match=r"verify.min_ssim: the median SSIM of 3 images is 0.9; .* at least 0.95"):
-        refuse(checks(Bounds(min_ssim=0.95), MEASURED, "transformer"), "")
-    refuse(checks(Bounds(), MEASURED, "transformer"), "")
+        refuse(checks(Bounds(min_ssim=0.95), MEASURED, "transformer"))
+    refuse(checks(Bounds(), MEASURED, "transformer"))
+
+
+def test_not_a_number_where_no_bound_is_set() -> None:
+    with pytest.raises(VerifyError, match="for a is nan; the recipe allows finite values"):
+        refuse(checks(Bounds(), Measured(quantized_errors={"a": math.nan}), "unet"))
 
 
 @pytest.mark.parametrize("limit", [None, 1.0, math.inf])

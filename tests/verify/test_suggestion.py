@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from qcompile.artifact.read import read_artifact
-from qcompile.errors import VerifyError
+from qcompile.errors import PlanError, VerifyError
 from qcompile.verify.report import Report
 from qcompile.verify.sensitivity import role
 from qcompile.verify.verification import Request, verify
@@ -60,6 +60,11 @@ def test_a_bound_that_holds_needs_nothing(small_artifact: Path) -> None:
     found, _ = suggested(small_artifact, 1.01)
     assert found.suggestion.excluded == ()
     assert found.suggestion.fragments == {}
+
+
+def test_a_suggestion_needs_a_bound(small_artifact: Path) -> None:
+    with pytest.raises(PlanError, match="--suggest: there is no bound to meet"):
+        verify(small_artifact, request=Request(suggest=True))
 
 
 def test_a_bound_that_no_choice_meets(tmp_path: Path) -> None:
