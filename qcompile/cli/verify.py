@@ -122,7 +122,7 @@ def document(found: Report) -> dict[str, Any]:
 
 def text(found: Report) -> str:
     """The report as people read it."""
-    images = plural(len(found.tasks), "image")
+    images = plural(len(found.arms[-1].measured.psnr_db), "image")
     steps = plural(len(found.trajectory), "call")
     parts = [
         f"{found.recipe} against {found.model} at {found.shape}: {images}, and the denoiser's relative errors over "

@@ -57,6 +57,12 @@ def test_images_that_equal_the_original_meet_any_psnr() -> None:
     assert all(check.holds for check in checks(Bounds(min_psnr_db=200), same, "unet"))
 
 
+def test_images_too_small_for_ssim_do_not_meet_a_bound_on_it() -> None:
+    small = Measured(psnr_db=(30.0,))
+    found = checks(Bounds(min_ssim=0.5, min_psnr_db=20), small, "unet")
+    assert {check.bound: check.holds for check in found} == {"min_ssim": False, "min_psnr_db": True}
+
+
 def test_the_message_names_bound_value_and_place() -> None:
     with pytest.raises(VerifyError) as caught:
         refuse(checks(Bounds(max_step_error=0.05), MEASURED, "transformer"))
