@@ -59,7 +59,7 @@ def suggest(
     def meets(chosen: Sequence[Sensitivity]) -> bool:
         return all(check.holds for check in checked(chosen))
 
-    if not meets(rows):
+    if not meets(()) and not meets(rows):
         missed = next(check for check in checked(rows) if not check.holds)
         raise VerifyError(
             f"verify.{missed.bound}: {missed.where} is {missed.value:.4g} even with every layer at its original "
@@ -78,7 +78,7 @@ def suggest(
 
 def _shortest(rows: Sequence[Sensitivity], meets: Callable[[Sequence[Sensitivity]], bool]) -> int:
     """How many of the worst rows have to go, by bisection: an error is expected to fall with every one of them."""
-    low, high = 0, len(rows)
+    low, high = (0, 0) if meets(()) else (1, len(rows))
     while low < high:
         middle = (low + high) // 2
         low, high = (low, middle) if meets(rows[:middle]) else (middle + 1, high)

@@ -23,7 +23,7 @@ def suggested(artifact: Path, part: float, each: bool = False) -> tuple[Report, 
     return verify(artifact, num_prompts=1, request=request, bounds={"max_step_error": bound}), bound
 
 
-@pytest.mark.parametrize("each", [False, True], ids=["roles", "each"])
+@pytest.mark.parametrize("each", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["roles", "each"])
 def test_a_suggestion_pasted_into_the_recipe_meets_the_bound(small_artifact: Path, tmp_path: Path, each: bool) -> None:
     found, bound = suggested(small_artifact, 0.8, each)
     assert not found.holds
@@ -45,6 +45,7 @@ def test_a_suggestion_pasted_into_the_recipe_meets_the_bound(small_artifact: Pat
     assert max(manifest.verification.step_relative_error) == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_a_step_that_chose_by_default_keeps_its_choice(tmp_path: Path) -> None:
     data = short(steps=[{"quantize": QUANTIZE}])
     artifact = make(data, tmp_path / "a")
