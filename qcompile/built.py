@@ -20,6 +20,7 @@ from qcompile.artifact.tensors import SHARD_BYTES, write_tensors
 from qcompile.environment import current
 from qcompile.package import Package
 from qcompile.planner import Plan
+from qcompile.quality.bounds import Measured
 from qcompile.steps import Phase
 from qcompile.subject import SEED, Subject
 from qcompile.version import __version__
@@ -32,9 +33,7 @@ class Built:
     plan: Plan
     subject: Subject
     packages: list[Package] = field(default_factory=list)
-    quantized_errors: dict[str, float] = field(default_factory=dict)
-    compiled_errors: dict[str, float] = field(default_factory=dict)
-    image_psnr_db: float | None = None
+    measured: Measured = field(default_factory=Measured)
 
 
 def write_built(built: Built, root: Path, comment: str = "") -> None:
@@ -110,10 +109,15 @@ def manifest_of(built: Built, device: torch.device) -> Manifest:
         calls={label: spec_of(call) for label, call in subject.calls().items()},
         packages=tuple(built.packages),
         verification=Verification(
-            quantized_relative_error=built.quantized_errors,
-            compiled_relative_error=built.compiled_errors,
-            image_psnr_db=built.image_psnr_db,
+            quantized_relative_error=built.measured.quantized_errors,
+            compiled_relative_error=built.measured.compiled_errors,
+            image_psnr_db=built.measured.psnr_db[0] if built.measured.psnr_db else None,
             seed=SEED,
+            step_relative_error=built.measured.step_errors,
+            image_ssim=built.measured.ssim[0] if built.measured.ssim else None,
+            score_loss_points=built.measured.score_loss_points
+            if header.verify.max_score_loss_points is not None
+            else None,
         ),
         files={},
     )

@@ -65,7 +65,7 @@ class EnvironmentMismatch(MachineError):
 
 
 class VerifyError(QcompileError):
-    """A check on the result did not hold; the artifact was not put in place."""
+    """A check on the result did not hold; `apply` puts nothing in place then."""
 
     exit_code = 1
 

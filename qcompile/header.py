@@ -52,6 +52,26 @@ class Bounds(pydantic.BaseModel):
     max_compiled_error: float = pydantic.Field(
         0.02, gt=0, description="of compiled against eager output of the same weights, for layers and component"
     )
+    max_step_error: float | None = pydantic.Field(
+        None,
+        gt=0,
+        description="of the denoiser's output at every step along the original's own trajectory, for the first shape; "
+        "the largest",
+    )
+    min_psnr_db: float | None = pydantic.Field(
+        None, gt=0, description="of the image against the original's, same prompt and seed; the median of several"
+    )
+    min_ssim: float | None = pydantic.Field(
+        None,
+        gt=0,
+        le=1,
+        description="structural similarity of the image to the original's, same prompt and seed; the median of several",
+    )
+    max_score_loss_points: float | None = pydantic.Field(
+        None,
+        ge=0,
+        description="images of 100 that show less of their caption than the original's do; builtin:flux-mini only",
+    )
 
 
 class Header(pydantic.BaseModel):

@@ -15,6 +15,12 @@ def paint(subject: Subject, label: str, seed: int) -> np.ndarray | None:
     Returns:
         uint8 [height, width, 3]; None for a bare model, and for pipelines whose output is no image.
     """
+    values = paint_values(subject, label, seed)
+    return None if values is None else to_pixels(values)
+
+
+def paint_values(subject: Subject, label: str, seed: int) -> np.ndarray | None:
+    """The same as the pipeline gives it: float [height, width, 3] from 0 to 1, or values that are not finite."""
     if subject.pipeline is None:
         return None
     call = subject.arguments(label) | {"generator": torch.Generator("cpu").manual_seed(seed), "output_type": "np"}
@@ -23,7 +29,12 @@ def paint(subject: Subject, label: str, seed: int) -> np.ndarray | None:
     images = getattr(result, "images", None)
     if images is None:
         return None
-    return (np.asarray(images[0]) * 255).round().clip(0, 255).astype(np.uint8)
+    return np.asarray(images[0])
+
+
+def to_pixels(values: np.ndarray) -> np.ndarray:
+    """Values from 0 to 1 as uint8."""
+    return (values * 255).round().clip(0, 255).astype(np.uint8)
 
 
 def save_png(image: np.ndarray, path: Path) -> None:

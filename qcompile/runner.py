@@ -9,7 +9,6 @@ from torch import nn
 
 from qcompile import recipe as recipes
 from qcompile.aot.callspec import Arguments, spec_of
-from qcompile.aot.compare import relative_error
 from qcompile.aot.dispatch import install
 from qcompile.aot.runtime import LoadedPackage
 from qcompile.aot.toolchain import check_toolchain
@@ -19,16 +18,19 @@ from qcompile.artifact.write import write_manifest
 from qcompile.autoquant import resolve
 from qcompile.built import Built, manifest_of, write_built
 from qcompile.change import Change
-from qcompile.errors import MachineError, StepError, VerifyError
-from qcompile.images import paint, psnr_db, save_png
+from qcompile.errors import MachineError, StepError
+from qcompile.images import save_png
 from qcompile.noise import quiet_libraries
 from qcompile.pipeline import load_pipeline, set_default_size
 from qcompile.planner import Plan, make_plan, meta_subject, resolve_device, walk
 from qcompile.progress import Progress, Silent, stage
+from qcompile.quality.bounds import checks, refuse, refuse_unmeasurable
+from qcompile.quality.reference import Reference, errors_of, measure, outputs, refuse_not_finite, take_reference
+from qcompile.quality.tasks import NUM_SCORED, has_score, tasks_of
 from qcompile.recipe import Recipe
 from qcompile.source import find_folder
 from qcompile.steps import Phase, Workshop
-from qcompile.subject import SEED, Subject, subject_of_model, subject_of_pipeline
+from qcompile.subject import Subject, subject_of_model, subject_of_pipeline
 
 
 @quiet_libraries()
@@ -121,15 +123,17 @@ def _run(plan: Plan, subject: Subject, root: Path, device: torch.device, progres
     denoiser = subject.components[subject.denoiser]
     with stage(progress, "capture calls"):
         calls = subject.calls()
-    with stage(progress, "reference"):
-        reference = _outputs(denoiser, calls)
-        before = paint(subject, next(iter(subject.shapes)), SEED)
-    eager = reference
+    reference: Reference | None = None
+    eager: dict[str, Any] = {}
     for index, (step, module, changes) in enumerate(walk(plan.recipe, subject, device.type)):
         _compare_with_plan(plan, changes)
+        if reference is None and step.phase > Phase.LORA:
+            # With its adapters the model is the one asked for: what they change is no error.
+            reference = _reference(plan, subject, progress)
         if step.phase is Phase.COMPILE:
             # What compiled code is held against; a later step of this phase must not see compiled output here.
-            eager = eager if built.packages else _outputs(denoiser, calls)
+            eager = eager or outputs(denoiser, calls)
+            refuse_not_finite(subject, calls, eager, "the result's")  # here, where its layers can still be told apart
         workshop = Workshop(
             calls,
             root,
@@ -146,19 +150,29 @@ def _run(plan: Plan, subject: Subject, root: Path, device: torch.device, progres
                 step.restructure(module)
                 step.apply(module, changes, workshop)
         built.packages += workshop.packages
+    reference = reference or _reference(plan, subject, progress)
     with stage(progress, "verify"):
         _install(built, root, calls, device)
-        after = _outputs(denoiser, calls)
-        built.quantized_errors = _errors(after, reference)
+        built.measured, images = measure(subject, reference, "the result's")
         if built.packages:
-            built.compiled_errors = _errors(after, eager)
-        _check(built)
-        image = paint(subject, next(iter(subject.shapes)), SEED)
-        if before is not None and image is not None:
-            save_png(before, root / "reference.png")
-            save_png(image, root / "quantized.png")
-            built.image_psnr_db = psnr_db(image, before)
+            built.measured.compiled_errors = errors_of(denoiser, calls, eager)
+        refuse(checks(bounds, built.measured, subject.denoiser))
+        if images:
+            save_png(reference.images[0], root / "reference.png")
+            save_png(images[0], root / "quantized.png")
     return built
+
+
+def _reference(plan: Plan, subject: Subject, progress: Progress) -> Reference:
+    header = plan.recipe.header
+    scored = has_score(header.model.id) and header.verify.max_score_loss_points is not None
+    with stage(progress, "reference"):
+        refuse_unmeasurable(header.verify, subject.pipeline is not None, True, scored)
+        reference = take_reference(
+            subject, tasks_of(header.model.id, subject.call, NUM_SCORED + 1 if scored else 1), scored
+        )
+        refuse_unmeasurable(header.verify, subject.pipeline is not None, bool(reference.images), scored)
+    return reference
 
 
 def _compare_with_plan(plan: Plan, changes: tuple[Change, ...]) -> None:
@@ -177,15 +191,6 @@ def _compare_with_plan(plan: Plan, changes: tuple[Change, ...]) -> None:
         )
 
 
-def _outputs(denoiser: nn.Module, calls: Mapping[str, Arguments]) -> dict[str, Any]:
-    with torch.no_grad():
-        return {label: denoiser(**call) for label, call in calls.items()}
-
-
-def _errors(outputs: Mapping[str, Any], reference: Mapping[str, Any]) -> dict[str, float]:
-    return {label: relative_error(outputs[label], reference[label]) for label in outputs}
-
-
 def _install(built: Built, root: Path, calls: Mapping[str, Arguments], device: torch.device) -> None:
     if not built.packages:
         return
@@ -195,21 +200,6 @@ def _install(built: Built, root: Path, calls: Mapping[str, Arguments], device: t
     for name in dict.fromkeys(package.component for package in built.packages):
         own = [item for item in loaded if item.package.component == name]
         install(name, built.subject.components[name], own, specs if name == built.subject.denoiser else None)
-
-
-def _check(built: Built) -> None:
-    bounds = built.plan.recipe.header.verify
-    for name, errors, bound in (
-        ("max_relative_error", built.quantized_errors, bounds.max_relative_error),
-        ("max_compiled_error", built.compiled_errors, bounds.max_compiled_error),
-    ):
-        for label, error in errors.items():
-            if error != error or (bound is not None and error > bound):
-                raise VerifyError(
-                    f"verify.{name}: the relative error of {built.subject.denoiser} for {label} is {error:.4g}; the "
-                    f"recipe allows {'finite values' if bound is None else f'{bound:g}'}. Nothing was put in place. "
-                    "Exclude sensitive layers, choose a finer scheme, or widen the bound."
-                )
 
 
 def _device_of(pipeline: Any, model: nn.Module | None) -> torch.device:

@@ -123,3 +123,9 @@ def test_snippets_run(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for snippet in snippets:
         exec(compile(snippet, "README.md", "exec"), {})
     assert (checkout / "circle.png").is_file()
+
+
+def test_every_bound_is_documented() -> None:
+    from qcompile.header import Bounds
+
+    assert [name for name in Bounds.model_fields if f"`{name}`" not in README] == []

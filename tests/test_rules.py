@@ -12,10 +12,12 @@ PACKAGE = ROOT / "qcompile"
 RANKS = (
     ("cli",),
     ("benchmark", "bench", "profiler", "sheet", "doctor"),
+    ("verify",),
     ("compare",),
     ("loader", "runner"),
     ("built", "autoquant"),
     ("planner",),
+    ("quality",),
     ("images",),
     ("subject",),
     ("pipeline",),

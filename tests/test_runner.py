@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from conftest import DEMO, demo_data, eager_steps
 from PIL import Image
 
@@ -90,6 +91,88 @@ def test_a_bound_that_does_not_hold_leaves_nothing(tmp_path: Path, make_recipe: 
         qcompile.apply(recipe, out=tmp_path / "bad")
     assert caught.value.exit_code == 1
     assert list(tmp_path.iterdir()) == []
+
+
+SHORT = {"prompt": "a red circle on a blue background", "num_inference_steps": 3, "max_sequence_length": 32}
+
+
+@pytest.fixture(scope="module")
+def short_verification(tmp_path_factory: pytest.TempPathFactory):
+    data = demo_data() | {"steps": eager_steps(), "call": SHORT}
+    recipe = recipes.parse(yaml.safe_dump(data), "test.yaml")
+    return qcompile.apply(recipe, out=tmp_path_factory.mktemp("short") / "a").manifest.verification
+
+
+def test_every_step_and_the_image_are_measured(short_verification) -> None:
+    errors = short_verification.step_relative_error
+    assert len(errors) == SHORT["num_inference_steps"]
+    # The first step of the first shape is the call that quantized_relative_error is about.
+    assert errors[0] == short_verification.quantized_relative_error["128x128_b1"]
+    assert all(0 < error < 0.2 for error in errors)
+    assert 0.5 < short_verification.image_ssim < 1
+    assert short_verification.score_loss_points is None
+
+
+@pytest.mark.parametrize("bound", ["max_step_error", "min_psnr_db", "min_ssim"])
+def test_bounds_just_met_and_just_missed(
+    short_verification, bound: str, tmp_path: Path, make_recipe: MakeRecipe
+) -> None:
+    value = {
+        "max_step_error": max(short_verification.step_relative_error),
+        "min_psnr_db": short_verification.image_psnr_db,
+        "min_ssim": short_verification.image_ssim,
+    }[bound]
+    out = tmp_path / "a"
+    missed = value * (0.999 if bound.startswith("max_") else 1.001)
+    with pytest.raises(
+        VerifyError, match=rf"^verify\.{bound}: the .* is {value:.4g}; the recipe allows at .*--suggest"
+    ):
+        qcompile.apply(make_recipe(steps=eager_steps(), call=SHORT, verify={bound: missed}), out=out)
+    assert list(tmp_path.iterdir()) == []
+    qcompile.apply(make_recipe(steps=eager_steps(), call=SHORT, verify={bound: value}), out=out)
+    assert out.is_dir()
+
+
+def test_a_bound_on_the_task_score_of_another_model(pipeline, tmp_path: Path, make_recipe: MakeRecipe) -> None:
+    recipe = make_recipe(steps=eager_steps(), call=SHORT, model={}, verify={"max_score_loss_points": 1})
+    with pytest.raises(PlanError, match="verify.max_score_loss_points: only builtin:flux-mini has a task score"):
+        qcompile.apply(recipe, pipeline=pipeline, out=tmp_path / "a")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_bound_on_the_task_score(tmp_path: Path, make_recipe: MakeRecipe) -> None:
+    call = SHORT | {"num_inference_steps": 2}
+    recipe = make_recipe(steps=eager_steps(), call=call, verify={"max_score_loss_points": 100})
+    loss = qcompile.apply(recipe, out=tmp_path / "a").manifest.verification.score_loss_points
+    assert loss is not None
+    assert -100 <= loss <= 100
+
+
+def test_a_weight_that_is_not_finite_is_named(pipeline, tmp_path: Path, make_recipe: MakeRecipe) -> None:
+    pipeline.transformer.transformer_blocks[1].ff.net[2].weight[0, 0] = float("nan")
+    with pytest.raises(
+        VerifyError, match=r"transformer.transformer_blocks.1.ff.net.2 \(Linear\) .* so does its weight"
+    ):
+        qcompile.apply(make_recipe(steps=eager_steps(), call=SHORT), pipeline=pipeline, out=tmp_path / "a")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lora_is_no_error(tmp_path: Path, make_recipe: MakeRecipe) -> None:
+    from safetensors.torch import save_file
+
+    generator = torch.Generator().manual_seed(0)
+    name = "transformer.transformer_blocks.0.attn.to_q"
+    size = load_pipeline(find_folder("builtin:flux-mini"), torch.bfloat16, torch.device("cpu")).transformer.inner_dim
+    adapter = {
+        f"{name}.lora_A.weight": torch.randn(4, size, generator=generator),
+        f"{name}.lora_B.weight": torch.randn(size, 4, generator=generator),
+    }
+    save_file(adapter, tmp_path / "lora.safetensors")
+    steps = [{"fuse_lora": {"path": str(tmp_path / "lora.safetensors")}}]
+    found = qcompile.apply(make_recipe(steps=steps, call=SHORT), out=tmp_path / "a").manifest.verification
+    assert found.quantized_relative_error == {"128x128_b1": 0.0}
+    assert found.image_psnr_db is None
 
 
 def test_nothing_is_done_for_a_target_that_can_not_be_written(eager_artifact: Path, tmp_path: Path) -> None:

@@ -125,6 +125,12 @@ class Verification(pydantic.BaseModel):
     """quantized.png against reference.png in dB; null where they are equal or there are none."""
     seed: int
     """Seed of the noise of both images."""
+    step_relative_error: tuple[pydantic.FiniteFloat, ...] = ()
+    """Denoiser output at every call along the original's own trajectory for the first shape, against the original."""
+    image_ssim: pydantic.FiniteFloat | None = None
+    """Structural similarity of quantized.png to reference.png; null where there are none."""
+    score_loss_points: pydantic.FiniteFloat | None = None
+    """Points of the model's task score that were lost; null where the recipe sets no bound on it."""
 
 
 class Manifest(pydantic.BaseModel):

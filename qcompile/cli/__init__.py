@@ -18,11 +18,11 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
-from qcompile.cli import apply, bench, compare, doctor, generate, inspect, new, plan, profile, schema, validate
+from qcompile.cli import apply, bench, compare, doctor, generate, inspect, new, plan, profile, schema, validate, verify
 from qcompile.errors import QcompileError
 from qcompile.version import __version__
 
-COMMANDS = (apply, plan, validate, generate, compare, bench, profile, inspect, doctor, new, schema)
+COMMANDS = (apply, plan, validate, generate, compare, verify, bench, profile, inspect, doctor, new, schema)
 """The commands, in the order of `--help`."""
 
 BUG = 70

@@ -97,7 +97,10 @@ def text(artifact: Artifact, seconds: float) -> str:
     ]
     if manifest.packages:
         rows.append(("packages", f"{megabytes(artifact.package_bytes)} in {plural(len(manifest.packages), 'file')}"))
-    rows += [("errors", errors(artifact)), ("next", next_command(artifact))]
+    rows.append(("errors", errors(artifact)))
+    if manifest.model.kind == "pipeline":
+        rows.append(("", f"without a control; `qcompile verify {shlex.quote(str(artifact.folder))}` has one"))
+    rows.append(("next", next_command(artifact)))
     return f"{artifact.folder} is there, after {seconds:.1f} s\n{table(rows)}"
 
 
@@ -110,6 +113,8 @@ def errors(artifact: Artifact) -> str:
         if values
     ]
     image = "same image" if found.image_psnr_db is None else f"image PSNR {found.image_psnr_db:.1f} dB"
+    if found.step_relative_error:
+        parts.append(f"worst step {max(found.step_relative_error):.2g}")
     return f"{', '.join(parts)} (relative, of the {artifact.manifest.denoiser}'s output); {image}"
 
 

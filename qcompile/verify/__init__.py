@@ -1,0 +1,1 @@
+"""`qcompile verify`: original, control and artifact on the same inputs."""

@@ -1,0 +1,92 @@
+"""`qcompile verify`: the table, the document, exit codes, and what it refuses."""
+
+import json
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cli.conftest import Result, everything
+
+CALL = {"prompt": "a red circle on a blue background", "num_inference_steps": 2, "max_sequence_length": 32}
+
+
+@pytest.fixture
+def artifact(cli: Callable[..., Result], write_recipe: Callable[..., Path]) -> Path:
+    result = cli("apply", write_recipe(call=CALL, verify={}))
+    assert result.code == 0
+    assert "without a control; `qcompile verify small` has one" in result.out
+    return Path("small")
+
+
+def test_the_table_and_the_record(cli: Callable[..., Result], artifact: Path) -> None:
+    result = cli("verify", artifact, "--prompts", 1, "--sensitivity", "--record", "out/v.json")
+    assert result.code == 0
+    for piece in ("step median", "SSIM", "no control: the recipe compiles nothing", "verify.max_step_error", "adds"):
+        assert piece in result.out
+    data = json.loads(Path("out/v.json").read_text())
+    (arm,) = data["arms"]
+    assert len(arm["step_errors"]) == 2
+    assert f"{max(arm['step_errors']):.4f}" in result.out
+    assert data["holds"] is True
+    assert data["suggestion"] is None
+
+
+def test_a_missed_bound_ends_with_1_and_a_suggestion(cli: Callable[..., Result], artifact: Path) -> None:
+    plain = cli("verify", artifact, "--prompts", 1, "--json")
+    assert plain.err == ""
+    bound = 0.9 * max(json.loads(plain.out)["arms"][0]["step_errors"])
+    arguments = ("verify", artifact, "--prompts", 1, "--suggest", "--bound", f"max_step_error={bound}")
+    shown = cli(*arguments)
+    assert shown.code == 1
+    assert "MISSED" in shown.out
+    _, _, fragment = shown.out.partition("in place of `layers` of steps.2:\n\n")
+    found = cli(*arguments, "--json")
+    assert found.code == 1
+    data = json.loads(found.out)
+    assert data["holds"] is False
+    assert yaml.safe_load(fragment) == yaml.safe_load(data["suggestion"]["fragments"]["steps.2"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "piece"),
+    [
+        (("--bound", "max_stp_error=1"), "no bound is called 'max_stp_error'; did you mean 'max_step_error'?"),
+        (("--bound", "min_ssim=2"), "'min_ssim=2': write KEY=NUMBER"),
+        (("--bound", "min_ssim=nan"), "'min_ssim=nan': write KEY=NUMBER"),
+        (("--prompts", "0"), "'0' is no whole number from 1 up"),
+    ],
+)
+def test_arguments_that_are_wrong(cli: Callable[..., Result], here: Path, arguments: tuple, piece: str) -> None:
+    result = cli("verify", "somewhere", *arguments)
+    assert result.code == 2
+    assert piece in result.complaint
+    assert everything(here) == set()
+
+
+def test_what_is_no_artifact(cli: Callable[..., Result], here: Path) -> None:
+    result = cli("verify", "nothing")
+    assert result.code == 2
+    assert "there is no such folder" in result.complaint
+
+
+def test_metrics_that_can_not_be_had(cli: Callable[..., Result], artifact: Path) -> None:
+    Path("empty").mkdir()
+    result = cli("verify", artifact, "--clip", "empty")
+    assert result.code == 2
+    assert "--clip empty: no config.json there" in result.complaint
+    if find_spec("torchmetrics") is None:
+        result = cli("verify", artifact, "--lpips")
+        assert result.code == 3
+        assert "--lpips needs torchmetrics" in result.complaint
+
+
+@pytest.mark.parametrize("record", ["file/v.json", "folder"])
+def test_a_record_that_can_not_be_written(cli: Callable[..., Result], here: Path, record: str) -> None:
+    Path("file").touch()
+    Path("folder").mkdir()
+    result = cli("verify", "nothing", "--record", record)
+    assert result.code == 3
+    assert f"--record {record}: can't be written" in result.complaint

@@ -1,0 +1,62 @@
+"""CLIP scores with a tiny model of random weights, in the format of real ones."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from qcompile.errors import ModelError
+from qcompile.quality.tasks import Task
+from qcompile.verify.perceptual import Metrics, open_metrics
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import torch
+    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTokenizer
+
+    folder = tmp_path_factory.mktemp("clip")
+    letters = [chr(code) for code in range(33, 127)]
+    words = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+    (folder / "vocab.json").write_text(json.dumps({word: index for index, word in enumerate(words)}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    size = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    end = len(words) - 1
+    config = CLIPConfig(
+        text_config=size
+        | {"vocab_size": len(words), "bos_token_id": end - 1, "eos_token_id": end, "pad_token_id": end},
+        vision_config=size | {"image_size": 32, "patch_size": 8},
+        projection_dim=16,
+    )
+    torch.manual_seed(0)
+    CLIPModel(config).save_pretrained(folder)
+    tokenizer = CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"))
+    images = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=32)
+    CLIPProcessor(images, tokenizer).save_pretrained(folder)
+    return folder
+
+
+def test_scores_depend_on_image_and_prompt(clip: Path) -> None:
+    metrics = open_metrics(lpips=False, clip=clip)
+    noise = np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype=np.uint8)
+    grey = np.full_like(noise, 128)
+    scores = [
+        metrics.figures([image], [image], [Task(prompt, 0)])["clip_score"]
+        for image, prompt in ((noise, "a"), (grey, "a"), (noise, "something else"))
+    ]
+    assert all(0 <= score <= 100 for score in scores)
+    assert len(set(scores)) > 1
+    assert metrics.figures([], [], []) == {}
+
+
+def test_nothing_is_measured_that_was_not_asked_for() -> None:
+    image = np.zeros((8, 8, 3), np.uint8)
+    assert open_metrics(lpips=False, clip=None) == Metrics()
+    assert Metrics().figures([image], [image], [Task("a", 0)]) == {}
+
+
+def test_a_folder_without_a_clip_model(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "clip"}')
+    with pytest.raises(ModelError, match="no CLIP model can be read"):
+        open_metrics(lpips=False, clip=tmp_path)

@@ -1,0 +1,120 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+import qcompile
+from qcompile.artifact.read import read_artifact
+from qcompile.errors import ModelError, PlanError, VerifyError
+from qcompile.verify.report import Report
+from qcompile.verify.verification import Request, verify
+
+Spoil = Callable[..., Path]
+NAN = float("nan")
+
+
+@pytest.fixture(scope="module")
+def report(small_artifact: Path) -> Report:
+    return verify(small_artifact, num_prompts=2)
+
+
+def test_figures_are_those_that_apply_recorded(report: Report, small_artifact: Path) -> None:
+    recorded = read_artifact(small_artifact).manifest.verification
+    (arm,) = report.arms
+    assert arm.name == "artifact"
+    assert arm.measured.quantized_errors == recorded.quantized_relative_error
+    assert arm.measured.step_errors == recorded.step_relative_error
+    assert (arm.measured.psnr_db[0], arm.measured.ssim[0]) == (recorded.image_psnr_db, recorded.image_ssim)
+    assert len(arm.measured.psnr_db) == len(report.tasks) == 2
+    assert report.no_control == "the recipe compiles nothing"
+    assert report.holds
+    assert report.original_score_percent is not None
+
+
+def test_bounds_are_the_recipes_unless_others_are_given(report: Report, small_artifact: Path) -> None:
+    worst = max(report.arms[0].measured.step_errors)
+    for limit, holds in ((worst, True), (worst * 0.999, False)):
+        found = verify(small_artifact, num_prompts=1, bounds={"max_step_error": limit})
+        assert found.holds is holds
+        (check,) = [check for check in found.checks if check.bound == "max_step_error"]
+        assert (check.value, check.limit) == (worst, limit)
+    with pytest.raises(ModelError, match="no folder"):
+        verify(small_artifact, original="./nowhere")
+
+
+def test_a_layer_with_a_scale_that_is_not_finite(spoil: Spoil) -> None:
+    name = "transformer_blocks.1.attn.to_qkv._weight_scale"
+    broken = spoil("transformer", {name: lambda scale: scale[0].fill_(NAN)})
+    with pytest.raises(
+        VerifyError,
+        match=r"^the artifact's transformer: .* transformer.transformer_blocks.1.attn.to_qkv \(Linear\) .* its weight",
+    ):
+        verify(broken, num_prompts=1)
+
+
+def test_a_decoder_that_paints_black(spoil: Spoil) -> None:
+    broken = spoil(
+        "vae",
+        {
+            "decoder.conv_out.weight": lambda weight: weight.zero_(),
+            "decoder.conv_out.bias": lambda bias: bias.fill_(-9),
+        },
+    )
+    with pytest.raises(VerifyError, match="^the artifact's image for 'a red circle .* is black, and the original's"):
+        verify(broken, num_prompts=1)
+
+
+def test_a_bare_model_is_refused(small_artifact: Path, tmp_path: Path, make_recipe: Callable[..., object]) -> None:
+    pipeline = qcompile.load(small_artifact)
+    steps = [{"quantize": {"component": "vae", "scheme": "int8_weight_only", "layers": {"include": ["**.to_q"]}}}]
+    inputs = [{"sample": torch.zeros(1, 3, 32, 32, dtype=torch.bfloat16)}]
+    qcompile.apply(make_recipe(steps=steps), model=pipeline.vae, example_inputs=inputs, out=tmp_path / "bare")
+    with pytest.raises(ModelError, match="bare AutoencoderKL, which has no trajectory"):
+        verify(tmp_path / "bare")
+
+
+def test_sensitivity_of_what_is_not_quantized(tmp_path: Path) -> None:
+    from verify.conftest import make, short
+
+    artifact = make(short(steps=[{"channels_last": {"component": "vae"}}]), tmp_path / "a")
+    with pytest.raises(PlanError, match="no layer of its transformer is quantized"):
+        verify(artifact, num_prompts=1, request=Request(suggest=True))
+
+
+@pytest.mark.slow
+def test_packages_beside_their_control(compiled_artifact: Path) -> None:
+    found = verify(compiled_artifact, num_prompts=1)
+    control, artifact = found.arms
+    assert (control.name, artifact.name) == ("control", "artifact")
+    assert found.no_control is None
+    recorded = read_artifact(compiled_artifact).manifest.verification
+    assert artifact.measured.step_errors == pytest.approx(recorded.step_relative_error, rel=0.05)
+    assert max(artifact.measured.compiled_errors.values()) < 0.02
+    # Compilation rounds otherwise, but by less than quantization does.
+    assert 0 < max(control.measured.step_errors) < max(artifact.measured.step_errors)
+    assert found.holds
+    assert [arm.name for arm in verify(compiled_artifact, num_prompts=1, request=Request(control=False)).arms] == [
+        "artifact"
+    ]
+
+
+def test_adapters_are_part_of_the_original(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    from verify.conftest import make, short
+
+    generator = torch.Generator().manual_seed(0)
+    name, size = "transformer.transformer_blocks.0.attn.to_q", 192
+    adapter = {
+        f"{name}.lora_A.weight": torch.randn(4, size, generator=generator),
+        f"{name}.lora_B.weight": torch.randn(size, 4, generator=generator),
+    }
+    file = tmp_path / "lora.safetensors"
+    save_file(adapter, file)
+    artifact = make(short(steps=[{"fuse_lora": {"path": str(file)}}]), tmp_path / "a")
+    (arm,) = verify(artifact, num_prompts=1).arms
+    assert set(arm.measured.step_errors) == {0.0}
+    file.unlink()
+    with pytest.raises(ModelError, match=r"steps.0.fuse_lora.path: no LoRA can be read from .*lora\.safetensors"):
+        verify(artifact, num_prompts=1)
