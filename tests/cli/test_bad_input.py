@@ -19,7 +19,7 @@ WRONG = {
     ),
     "unknown option": (
         {"steps": [{"quantize": QUANTIZE | {"sheme": "x"}}]},
-        "steps.0.quantize.sheme: unknown key 'sheme'; did you mean 'scheme'? Allowed here: component, group_size, layers, scheme, weight_bits",
+        "steps.0.quantize.sheme: unknown key 'sheme'; did you mean 'scheme'? Allowed here: ",
     ),
     "unknown predicate": (
         {"steps": [{"quantize": QUANTIZE | {"layers": {"where": {"min_row": 1}}}}]},
