@@ -88,10 +88,11 @@ def trace(targets: Mapping[str, nn.Module], runs: Mapping[str, Callable[[], Any]
             try:
                 run()
             except TorchDynamoException as error:
-                lines = str(error).strip().splitlines() or ["no message"]
+                # The first line of torch's message may name the backend only.
+                message = " ".join(str(error).strip().splitlines()[:2]) or "no message"
                 raise PlanError(
                     f"torch.compile fails on {', '.join({type(module).__name__ for module in targets.values()})} for "
-                    f"{label}: {type(error).__name__}: {lines[0]}. Profile with --eager, and leave what fails out of "
+                    f"{label}: {type(error).__name__}: {message}. Profile with --eager, and leave what fails out of "
                     "the compile step."
                 ) from error
             # torch keeps the last 64 only, so they are read after every shape.

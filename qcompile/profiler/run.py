@@ -168,7 +168,7 @@ def _synchronizations(arm: ProfiledArm, num_steps: int) -> tuple[tuple[Synchroni
     """Of a whole call with few steps, after one that warms up what the denoiser alone did not."""
     pipeline, label = arm.subject.pipeline, next(iter(arm.calls))
     arguments = arm.subject.arguments(label)
-    steps = max(num_steps, 3)  # fewer would not tell what comes at every step from what comes once
+    steps = max(num_steps, 5)  # fewer would not tell what comes at every step from what comes once or twice
     if "num_inference_steps" in inspect.signature(type(pipeline).__call__).parameters:
         arguments["num_inference_steps"] = steps
 

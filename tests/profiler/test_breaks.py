@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch._dynamo.backends.debugging import ExplainWithBackend
 from torch._dynamo.utils import counters
 
 from profiler import planted
@@ -104,11 +105,12 @@ def test_also_when_it_raises() -> None:
     assert module._compiled_call_impl is None
 
 
-def test_what_the_tracer_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*args: object, **kwargs: object) -> None:
-        raise torch._dynamo.exc.InternalTorchDynamoError("no such bytecode")
+def test_what_torch_compile_fails_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: object) -> None:
+        raise RuntimeError("no such operator")
 
+    monkeypatch.setattr(ExplainWithBackend, "__call__", fail)  # no module of ours brings such an error about
     module = make(Whole)
-    monkeypatch.setattr(Whole, "forward", fail)  # an error that no module of ours brings about
-    with pytest.raises(PlanError, match=r"torch.compile fails on Whole for 4_rows: .*no such bytecode"):
+    with pytest.raises(PlanError, match=r"torch.compile fails on Whole for 4_rows: .*no such operator.*--eager"):
         traced(module, rows(4))
+    assert module._compiled_call_impl is None

@@ -84,7 +84,7 @@ def test_a_real_recording() -> None:
 
     found = record(step, 4, torch.device("cpu"))
     (matmul,) = [group for group in found.groups if group.name == "matmul"]
-    assert (matmul.count, matmul.costliest[0].name) == (4, "aten::mm")
+    assert (matmul.costliest[0].count, matmul.costliest[0].name) == (4, "aten::mm")
     assert len(calls) == 2 + 4 + 4
     assert 0 < found.kernel_ms <= found.profiled_step_ms
 
