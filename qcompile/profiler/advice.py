@@ -7,6 +7,10 @@ COMPILE_IT = "compiled code fuses these into the kernels around them: add a comp
 
 _BREAKS = (
     (
+        re.compile(r"(?:recompile|cache_size)_limit", re.IGNORECASE),
+        "too many compilations of one function: declare fewer shapes, compile with dynamic: true, or use mode: aot",
+    ),
+    (
         re.compile(r"generic_jump|data.dependent", re.IGNORECASE),
         "don't branch on values: use torch.where, or decide before the model is called",
     ),
