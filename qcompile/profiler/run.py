@@ -35,7 +35,8 @@ PACKAGES = (
 NO_GPU = "there is no GPU here; on a CPU Python waits for every operator, so there is nothing to see"
 HIDDEN = (
     "code of packages for a CPU does not tell the profiler what it does inside. `qcompile profile RECIPE` compiles the "
-    "same with names and splits it up; --eager shows the same weights operator by operator"
+    "same with names and splits it up, as does an artifact applied with the step inductor: {options: "
+    "{cpp.enable_kernel_profile: true}}; --eager shows the same weights operator by operator"
 )
 
 
