@@ -48,24 +48,30 @@ def run(options: argparse.Namespace) -> int:
     """Profile and print."""
     from qcompile.cli.imports import heavy_imports
     from qcompile.cli.progress import shown
+    from qcompile.errors import EnvironmentMismatch
 
     # Else the profiler tells stderr when it starts and stops.
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     with heavy_imports():
         from qcompile.profiler.run import profile
     with shown(silently=options.json) as progress:
-        found = profile(
-            options.what,
-            num_steps=options.steps,
-            trace_file=options.trace,
-            overwrite=options.overwrite,
-            original=options.original,
-            eager=options.eager,
-            device=options.device,
-            overrides=options.overrides,
-            model=options.model,
-            progress=progress,
-        )
+        try:
+            found = profile(
+                options.what,
+                num_steps=options.steps,
+                trace_file=options.trace,
+                overwrite=options.overwrite,
+                original=options.original,
+                eager=options.eager,
+                device=options.device,
+                overrides=options.overrides,
+                model=options.model,
+                progress=progress,
+            )
+        except EnvironmentMismatch as error:
+            raise EnvironmentMismatch(
+                error.fields, f"{error} On the command line: --eager, which opens no package."
+            ) from error
     print(json.dumps(document(found), indent=1) if options.json else text(found))
     return 0
 
@@ -151,9 +157,12 @@ def _synchronizations(found: Sequence[Synchronization], num_steps: int) -> str:
     if not found:
         return f"synchronizations: none in a call of {plural(num_steps, 'step')}"
     lines = [
-        f"{item.place} in {item.function} (x{item.count}{', every step' if item.every_step else ''})\n"
-        f"      {item.line}\n      -> {item.advice}"
+        f"{item.place} in {item.function} (x{item.count}, every step)\n      {item.line}\n      -> {item.advice}"
         for item in found
+        if item.every_step
+    ]
+    lines += [
+        f"{item.place} in {item.function} (x{item.count}): {item.advice}" for item in found if not item.every_step
     ]
     return _listed(f"synchronizations in a call of {plural(num_steps, 'step')}", lines)
 

@@ -7,6 +7,10 @@ COMPILE_IT = "compiled code fuses these into the kernels around them: add a comp
 
 _BREAKS = (
     (
+        re.compile(r"(?:recompile|cache_size)_limit", re.IGNORECASE),
+        "too many compilations of one function: declare fewer shapes, compile with dynamic: true, or use mode: aot",
+    ),
+    (
         re.compile(r"generic_jump|data.dependent", re.IGNORECASE),
         "don't branch on values: use torch.where, or decide before the model is called",
     ),
@@ -66,18 +70,24 @@ def for_recompilation(guard: str, dynamic: bool | None) -> str:
     return "call it the same way every time, or leave the module out of the compile step"
 
 
-def for_synchronization(file: str, every_step: bool) -> str:
+def for_synchronization(file: str, line: str, every_step: bool) -> str:
     """What to do about a synchronization.
 
     Args:
         file: where it is.
+        line: the source line.
         every_step: whether it comes at every denoising step.
     """
+    if not every_step:
+        return "once an image costs little; leave it"
+    if "torchao" in file and "__repr__" in line:
+        return (
+            "torchao prints its input at every int8 product that runs eagerly, to see whether it is being traced. "
+            "Compiled code does not: judge int8 by compiled code only"
+        )
     if "schedul" in file:
         return "add the step tune_scheduler to the recipe: it keeps noise levels on the CPU"
-    if every_step:
-        return "read no value of a tensor inside of the loop (.item(), .cpu(), if, print, a mask as index)"
-    return "once an image costs little; leave it"
+    return "read no value of a tensor inside of the loop (.item(), .cpu(), if, print, a mask as index)"
 
 
 def for_groups(shares: Mapping[str, float], on_gpu: bool, compiled: bool) -> list[str]:

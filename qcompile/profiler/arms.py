@@ -90,9 +90,8 @@ def arm_of_artifact(
         )
     if original:
         return arm_of_recipe(recipe, True, eager, device or manifest.environment.device, progress)
-    packages = bool(manifest.packages) and not eager
-    # What torch.compile makes is installed here, so that it tells the names of its kernels.
-    pipeline = load(artifact, device=device, compiled=packages, progress=progress)
+    packages = any(package.component == manifest.denoiser for package in manifest.packages) and not eager
+    pipeline = load(artifact, device=device, compiled=not eager, progress=progress)
     subject = subject_of_pipeline(recipe, pipeline)
     where = next(subject.components[subject.denoiser].parameters()).device
     with stage(progress, "capture calls"):

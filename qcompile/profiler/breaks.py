@@ -1,5 +1,6 @@
 """Graph breaks and recompilations of what torch.compile is given, found without generating any code."""
 
+import linecache
 import logging
 import re
 from collections import Counter
@@ -21,6 +22,7 @@ from qcompile.errors import PlanError
 from qcompile.profiler.advice import for_break, for_recompilation
 
 _INDEX = re.compile(r"^\d+/\d+: ")
+_GIVEN_UP = "the whole function runs eagerly: "
 _RESUMED = re.compile(r"^torch_dynamo_resume_in_(\w+)_at_\d+$")
 
 
@@ -82,41 +84,53 @@ def trace(targets: Mapping[str, nn.Module], runs: Mapping[str, Callable[[], Any]
     counted = Counter(counters["graph_break"])
     names = {_place(code): f"{type(module).__name__}.forward" for module, code in _codes(targets)}
     recompilations: list[Recompilation] = []
-    num_compilations = 0
+    entries: list[Any] = []
     with _compiled_by(explainer, targets, dynamic) as compiled, _without_messages(), torch.no_grad():
         for label, run in runs.items():
             try:
                 run()
             except TorchDynamoException as error:
-                lines = str(error).strip().splitlines() or ["no message"]
+                # The first line of torch's message may name the backend only.
+                message = " ".join(str(error).strip().splitlines()[:2]) or "no message"
                 raise PlanError(
                     f"torch.compile fails on {', '.join({type(module).__name__ for module in targets.values()})} for "
-                    f"{label}: {type(error).__name__}: {lines[0]}. Profile with --eager, and leave what fails out of "
+                    f"{label}: {type(error).__name__}: {message}. Profile with --eager, and leave what fails out of "
                     "the compile step."
                 ) from error
             # torch keeps the last 64 only, so they are read after every shape.
             new = [entry for entry in get_compilation_metrics() if id(entry) not in known]
             known |= {id(entry) for entry in new}
             compiled |= {f"{entry.co_filename}:{entry.co_firstlineno}" for entry in new}
-            num_compilations += len(new)
+            entries += new
             recompilations += [_recompilation(entry, label, dynamic, names) for entry in new if entry.recompile_reason]
-    lost = Counter(counters["graph_break"]) - counted
-    return Tracing(
-        len(explainer.graphs), num_compilations, _breaks(explainer.break_reasons, lost), tuple(recompilations)
-    )
+    counted = Counter(counters["graph_break"]) - counted
+    breaks = _breaks(explainer.break_reasons, entries, counted)
+    return Tracing(len(explainer.graphs), len(entries), breaks, tuple(recompilations))
 
 
-def _breaks(found: list[Any], counted: Mapping[str, int]) -> tuple[GraphBreak, ...]:
-    """Breaks that are alike as one, then those that torch counted and made no graph for."""
+def _breaks(found: list[Any], entries: list[Any], counted: Mapping[str, int]) -> tuple[GraphBreak, ...]:
+    """Breaks that are alike as one.
+
+    Args:
+        found: breaks that end a graph, with their place.
+        entries: torch's records of what it compiled, which know of functions it gave up as well.
+        counted: reasons of all breaks.
+    """
     times: Counter[tuple[str, str, str, str]] = Counter()
     for item in found:
-        reason, frame = item.reason, item.user_stack[-1] if item.user_stack else None
+        frame = item.user_stack[-1] if item.user_stack else None
         place = (f"{frame.filename}:{frame.lineno}", frame.name, frame.line or "") if frame else ("", "", "")
-        times[(*place, reason)] += 1
-    seen = {_first_line(item.reason) for item in found}
-    for reason, count in counted.items():
-        if _first_line(reason) not in seen and not any(_first_line(reason) in known for known in seen):
-            times["", "", "", reason] += count
+        times[(*place, item.reason)] += 1
+    ended = {item.reason for item in found}
+    for entry in entries:
+        function = entry.co_name or ""
+        if entry.fail_reason:
+            file, number = entry.fail_user_frame_filename, entry.fail_user_frame_lineno
+            line = linecache.getline(file, number) if file and number else ""
+            times[f"{file}:{number}" if line else "", function, line, f"{_GIVEN_UP}{entry.fail_reason}"] += 1
+        # Before the first operator of a function there is no graph to end. Restarts have other reasons too.
+        for reason in (entry.restart_reasons or set()) & counted.keys() - ended:
+            times[f"{entry.co_filename}:{entry.co_firstlineno}", function, "", reason] += 1
     return tuple(
         GraphBreak(place, _plain(function), line.strip(), _first_line(reason), count, for_break(reason))
         for (place, function, line, reason), count in times.items()

@@ -4,6 +4,7 @@ import os
 import re
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, record_function
 from torch.profiler import profile as torch_profile
 
@@ -23,6 +25,8 @@ _AROUND_KERNELS = re.compile(
     r"^(?:## Call CompiledFxGraph|Torch-Compiled Region|TorchDynamo |AOTDispatcher |Pregraph bytecode|CompiledFunction)"
 )
 """What torch records for Python code around compiled kernels; it counts as outside of them."""
+_ANNOTATIONS = (PACKAGE_MARK, "ProfilerStep")
+"""Ranges that the profiler lists among kernels, beginnings of their names."""
 WARM_UP = 2
 """Calls before anything is measured: compilation, autotuning and first allocations are no part of a steady step."""
 SUFFIXES = (".json", ".json.gz")
@@ -155,18 +159,25 @@ def _cpu_runs(events: Any) -> Iterator[tuple[str, str, float]]:
 
 def _gpu_runs(events: Any) -> Iterator[tuple[str, str, float]]:
     """Kernels with the time they take on the GPU. What their names don't tell, the operator that started them does."""
-    starters = {event.id: event for event in events if event.device_type == torch.autograd.DeviceType.CPU}
+    started: Counter[str] = Counter()
     for event in events:
-        if event.device_type != torch.autograd.DeviceType.CUDA or event.is_user_annotation:
+        for kernel in event.kernels:
+            if not kernel.name.startswith(_ANNOTATIONS):
+                started[kernel.name] += 1
+                yield kernel.name, _group_on_gpu(kernel.name, event), kernel.duration / 1e3
+    for event in events:
+        if event.device_type != DeviceType.CUDA or event.is_user_annotation or event.name.startswith(_ANNOTATIONS):
             continue
-        if event.name.startswith((PACKAGE_MARK, "ProfilerStep")):
-            continue
-        group = group_of(event.name)
-        starter = starters.get(event.linked_correlation_id)
-        if group in (OTHER, "copies") and starter is not None:
-            callers = _group_of_callers(starter)
-            group = callers if callers != OTHER else group
-        yield event.name, group, event.time_range.elapsed_us() / 1e3
+        if started[event.name]:
+            started[event.name] -= 1  # one of those that an operator is known to have started
+        else:
+            yield event.name, group_of(event.name), event.time_range.elapsed_us() / 1e3
+
+
+def _group_on_gpu(name: str, starter: Any) -> str:
+    group = group_of(name)
+    callers = _group_of_callers(starter) if group in (OTHER, "copies") else OTHER
+    return group if callers == OTHER else callers
 
 
 def _group_of_callers(event: Any) -> str:

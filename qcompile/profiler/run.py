@@ -35,7 +35,8 @@ PACKAGES = (
 NO_GPU = "there is no GPU here; on a CPU Python waits for every operator, so there is nothing to see"
 HIDDEN = (
     "code of packages for a CPU does not tell the profiler what it does inside. `qcompile profile RECIPE` compiles the "
-    "same with names and splits it up; --eager shows the same weights operator by operator"
+    "same with names and splits it up, as does an artifact applied with the step inductor: {options: "
+    "{cpp.enable_kernel_profile: true}}; --eager shows the same weights operator by operator"
 )
 
 
@@ -168,7 +169,7 @@ def _synchronizations(arm: ProfiledArm, num_steps: int) -> tuple[tuple[Synchroni
     """Of a whole call with few steps, after one that warms up what the denoiser alone did not."""
     pipeline, label = arm.subject.pipeline, next(iter(arm.calls))
     arguments = arm.subject.arguments(label)
-    steps = max(num_steps, 3)  # fewer would not tell what comes at every step from what comes once
+    steps = max(num_steps, 5)  # fewer would not tell what comes at every step from what comes once or twice
     if "num_inference_steps" in inspect.signature(type(pipeline).__call__).parameters:
         arguments["num_inference_steps"] = steps
 

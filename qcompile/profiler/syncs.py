@@ -57,7 +57,7 @@ def synchronizations(run: Callable[[], Any], num_steps: int) -> tuple[Synchroniz
             line,
             count,
             every := count >= max(num_steps - 1, 2),
-            for_synchronization(file, every),
+            for_synchronization(file, line, every),
         )
         for (file, number, function, line), count in places.items()
     ]

@@ -1,13 +1,17 @@
 """`qcompile profile`: what it prints, and what it refuses before any work is done."""
 
 import json
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cli.conftest import Result, command, everything, run_process
+from qcompile import loader
 from qcompile.cli.profile import text
+from qcompile.environment import current
 from qcompile.profiler.breaks import GraphBreak, Recompilation, Tracing
 from qcompile.profiler.kernels import Group, Kernel
 from qcompile.profiler.record import Recording
@@ -66,6 +70,34 @@ def test_bad_input(
     assert (here / "old.json").read_text() == "kept"
 
 
+def test_a_device_that_is_not_there(cli: Callable[..., Result], eager_artifact: Path) -> None:
+    result = cli("profile", eager_artifact, "--device", "cuda:99")
+    assert result.code == 3
+    assert "--device cuda:99: this machine has" in result.complaint
+
+
+def test_a_broken_artifact(cli: Callable[..., Result], here: Path, eager_artifact: Path) -> None:
+    shutil.copytree(eager_artifact, here / "broken")
+    (here / "broken" / "recipe.yaml").write_text("name: other")
+    result = cli("profile", "broken", "--trace", "t.json")
+    assert result.code == 2
+    assert "recipe.yaml" in result.complaint
+    assert not (here / "t.json").exists()
+
+
+@pytest.mark.slow
+def test_packages_of_another_machine(
+    cli: Callable[..., Result], compiled_artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = replace(current("cpu"), torch="1.0.0")
+    monkeypatch.setattr(loader, "current", lambda device: elsewhere)
+    result = cli("profile", compiled_artifact, "--steps", 1)
+    assert result.code == 3
+    assert "here 1.0.0" in result.complaint
+    assert result.complaint.endswith("On the command line: --eager, which opens no package.")
+    assert cli("profile", compiled_artifact, "--steps", 1, "--eager").code == 0
+
+
 def test_a_trace_is_replaced_on_demand(cli: Callable[..., Result], here: Path, eager_artifact: Path) -> None:
     (here / "t.json").write_text("old")
     assert cli("profile", eager_artifact, "--steps", 1, "--trace", "t.json", "--overwrite").code == 0
@@ -110,7 +142,10 @@ def test_findings_are_told_with_what_to_do() -> None:
             (GraphBreak("m.py:7", "forward", "if x > 0:", "a branch", 2, "use torch.where"),),
             (Recompilation("m.py:5", "Block.forward", "64x64_b1", "size mismatch", "declare it"),),
         ),
-        synchronizations=(Synchronization("s.py:9", "step", "x.item()", 5, True, "keep it"),),
+        synchronizations=(
+            Synchronization("s.py:9", "step", "x.item()", 5, True, "keep it"),
+            Synchronization("t.py:3", "end", "x.cpu()", 1, False, "leave it"),
+        ),
         num_pipeline_steps=5,
         notes=("a note",),
         advice=("an advice",),
@@ -121,7 +156,8 @@ def test_findings_are_told_with_what_to_do() -> None:
     for piece in (
         "graph breaks (2 graphs)\n  - m.py:7 in forward (x2): a branch\n      if x > 0:\n      -> use torch.where",
         "recompilations (1 of 3 compilations)\n  - m.py:5 Block.forward, for 64x64_b1: size mismatch\n      -> declare it",
-        "synchronizations in a call of 5 steps\n  - s.py:9 in step (x5, every step)\n      x.item()\n      -> keep it",
+        "synchronizations in a call of 5 steps\n  - s.py:9 in step (x5, every step)\n      x.item()\n      -> keep it\n"
+        "  - t.py:3 in end (x1): leave it",
         "note\n  - a note",
         "to do\n  - an advice",
     ):

@@ -17,6 +17,23 @@ class Branching(nn.Module):
         return self.linear(x) * scale
 
 
+class Looping(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for index in range(2):
+            x = x + index
+            print(end="")  # inside of a loop
+        return x
+
+
+class Outside(nn.Module):
+    @torch.compiler.disable
+    def kept_out(self, x: torch.Tensor) -> torch.Tensor:
+        return x.cos()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.kept_out(x) + 1
+
+
 class Whole(nn.Module):
     def __init__(self, gain: float = 1.0) -> None:
         super().__init__()

@@ -36,15 +36,16 @@ def test_recompilations(guard: str, dynamic: bool, piece: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "every_step", "piece"),
+    ("file", "line", "every_step", "piece"),
     [
-        ("diffusers/schedulers/scheduling_flow_match_euler_discrete.py", True, "tune_scheduler"),
-        ("diffusers/pipelines/flux/pipeline_flux.py", True, "inside of the loop"),
-        ("diffusers/image_processor.py", False, "leave it"),
+        ("diffusers/schedulers/scheduling_euler_discrete.py", "index.item()", True, "tune_scheduler"),
+        ("diffusers/schedulers/scheduling_euler_discrete.py", "index.item()", False, "leave it"),
+        ("diffusers/pipelines/flux/pipeline_flux.py", "if latents.max() > 1:", True, "inside of the loop"),
+        ("torchao/kernel/intmm.py", 'if "FakeTensor" in input.__repr__():', True, "judge int8 by compiled code"),
     ],
 )
-def test_synchronizations(file: str, every_step: bool, piece: str) -> None:
-    assert piece in for_synchronization(file, every_step)
+def test_synchronizations(file: str, line: str, every_step: bool, piece: str) -> None:
+    assert piece in for_synchronization(file, line, every_step)
 
 
 def test_groups_that_take_little_are_not_spoken_of() -> None:

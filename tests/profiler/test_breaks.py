@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch._dynamo.backends.debugging import ExplainWithBackend
 from torch._dynamo.utils import counters
 
 from profiler import planted
-from profiler.planted import Branching, Pair, Refusing, Whole, make
+from profiler.planted import Branching, Looping, Outside, Pair, Refusing, Whole, make
 from qcompile.errors import PlanError
 from qcompile.profiler.breaks import Tracing, trace
 
@@ -43,6 +44,31 @@ def test_breaks_have_place_reason_and_advice() -> None:
     assert "item" in value.reason
     assert "keep the value in a tensor" in value.advice
     assert found.num_graphs == 3
+
+
+def test_a_function_that_torch_gives_up() -> None:
+    """It makes no graph at all, which must not look like one without breaks."""
+    found = traced(make(Looping), rows(4))
+    (item,) = found.breaks
+    assert found.num_graphs == 0
+    assert (item.place, item.function) == (place_of("inside of a loop"), "forward")
+    assert item.reason.startswith("the whole function runs eagerly: ")
+    assert "print" in item.line
+    assert "take the output out" in item.advice
+
+
+def test_a_break_before_the_first_operator() -> None:
+    (item,) = traced(make(Outside), rows(4)).breaks
+    assert item.place == f"{planted.__file__}:{Outside.forward.__code__.co_firstlineno}"
+    assert "disable" in item.reason
+    assert "kept out of graphs on purpose" in item.advice
+
+
+def test_more_shapes_than_torch_compiles_for() -> None:
+    limit = torch._dynamo.config.recompile_limit
+    found = traced(make(Whole), rows(*range(2, limit + 4)))
+    assert len(found.recompilations) >= limit - 1
+    assert any("declare fewer shapes" in item.advice and "limit" in item.reason for item in found.breaks)
 
 
 def test_whole_graphs() -> None:
@@ -104,11 +130,12 @@ def test_also_when_it_raises() -> None:
     assert module._compiled_call_impl is None
 
 
-def test_what_the_tracer_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*args: object, **kwargs: object) -> None:
-        raise torch._dynamo.exc.InternalTorchDynamoError("no such bytecode")
+def test_what_torch_compile_fails_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: object) -> None:
+        raise RuntimeError("no such operator")
 
+    monkeypatch.setattr(ExplainWithBackend, "__call__", fail)  # no module of ours brings such an error about
     module = make(Whole)
-    monkeypatch.setattr(Whole, "forward", fail)  # an error that no module of ours brings about
-    with pytest.raises(PlanError, match=r"torch.compile fails on Whole for 4_rows: .*no such bytecode"):
+    with pytest.raises(PlanError, match=r"torch.compile fails on Whole for 4_rows: .*no such operator.*--eager"):
         traced(module, rows(4))
+    assert module._compiled_call_impl is None

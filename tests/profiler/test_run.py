@@ -33,7 +33,7 @@ def events_of(trace: Path) -> list[dict]:
 
 def test_an_artifact_without_packages(eager_artifact: Path, tmp_path: Path) -> None:
     trace = tmp_path / "trace.json"
-    found = profile(eager_artifact, num_steps=2, trace_file=trace)
+    found = profile(eager_artifact, num_steps=2, trace_file=trace, device="cpu")
     assert (found.mode, found.device, found.label) == ("eager", "cpu", "flux_mini_int8")
     assert shares(found)["quantization"] > 0.05
     assert {"matmul", "attention", "normalization"} <= shares(found).keys()
@@ -51,7 +51,7 @@ def test_an_artifact_without_packages(eager_artifact: Path, tmp_path: Path) -> N
 
 
 def test_the_original(eager_artifact: Path) -> None:
-    found = profile(eager_artifact, num_steps=1, original=True)
+    found = profile(eager_artifact, num_steps=1, original=True, device="cpu")
     assert found.label == "builtin:flux-mini, bfloat16"
     assert "quantization" not in shares(found)
 
