@@ -94,7 +94,7 @@ def run(arguments: list[str], tmp_path: Path) -> tuple[float, float]:
 def test_a_plan_takes_seconds_and_little_memory(full: Folder, tmp_path: Path) -> None:
     """FLUX.1-dev with its text encoders would take 34 GB."""
     seconds, gigabytes = run(["plan", str(RECIPES / "flux_int8.yaml"), "--model", str(full("flux_dev"))], tmp_path)
-    assert re.search(r"total +34,\d{3} MB", (tmp_path / "output").read_text())
+    assert re.search(r"total +33,741 MB", (tmp_path / "output").read_text())
     # Of computing, so that a machine that is busy with something else does not fail it; importing torch is in it.
     assert seconds < 10
     assert gigabytes < 2
