@@ -79,11 +79,22 @@ def lift(module: nn.Module, arguments: Arguments) -> Lifted:
     given = [leaf for leaf in leaves(arguments).values() if isinstance(leaf, torch.Tensor)]
     with torch.no_grad():
         output = describe_output(invoke(partial(type(module).forward, module), arguments), [])
-        program = torch.export.export(caller, tuple(given), strict=False).run_decompositions({})
+        program = _export(caller, given, type(module).__name__)
         _refuse_mutation(program, module)
         inputs, values, constants = _placeholders(program, module, arguments)
         functional = torch.export.export(_Functional(program.graph_module, constants), tuple(values), strict=False)
     return Lifted(functional, inputs, output)
+
+
+def _export(caller: nn.Module, given: list[torch.Tensor], block: str) -> torch.export.ExportedProgram:
+    try:
+        return torch.export.export(caller, tuple(given), strict=False).run_decompositions({})
+    except (RuntimeError, TypeError, ValueError, AttributeError) as error:
+        first_line = str(error).strip().partition("\n")[0]
+        raise StepError(
+            f"{block} can't be exported: {first_line}. Code that decides by the values of tensors can't be compiled "
+            "ahead of time; leave this component uncompiled, or use mode: jit."
+        ) from error
 
 
 def _placeholders(

@@ -165,3 +165,12 @@ def test_outputs_are_put_together_as_they_were() -> None:
     assert type(again[1]) is list
     assert again[1][1] is None
     assert again[1][2][0] is result[1][2][0]
+
+
+def test_code_that_decides_by_values_is_refused_in_words() -> None:
+    class ByValue(nn.Module):
+        def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+            return hidden if hidden.sum().item() > 0 else -hidden
+
+    with pytest.raises(StepError, match="ByValue can't be exported: .*decides by the values of tensors"):
+        lift(ByValue(), {"hidden": torch.ones(2, 2)})
