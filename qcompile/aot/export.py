@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch._functorch.compile_utils import fx_graph_cse
 from torch.export.graph_signature import InputKind, OutputKind
 
 from qcompile.aot.callspec import Arguments, dtype_name, invoke, leaves, rebuild
@@ -81,6 +82,9 @@ def lift(module: nn.Module, arguments: Arguments) -> Lifted:
         output = describe_output(invoke(partial(type(module).forward, module), arguments), [])
         program = _export(caller, given, type(module).__name__)
         _refuse_mutation(program, module)
+        # Layers that read one tensor quantize it each on its own, q, k and v for three; inductor does not see that they
+        # do the same, and its C++ for such reductions does not even compile where they lie side by side (torch 2.13).
+        program.graph_module.graph = fx_graph_cse(program.graph_module.graph)
         inputs, values, constants = _placeholders(program, module, arguments)
         functional = torch.export.export(_Functional(program.graph_module, constants), tuple(values), strict=False)
     return Lifted(functional, inputs, output)
