@@ -92,7 +92,8 @@ def lift(module: nn.Module, arguments: Arguments) -> Lifted:
 
 def _export(caller: nn.Module, given: list[torch.Tensor], block: str) -> torch.export.ExportedProgram:
     try:
-        return torch.export.export(caller, tuple(given), strict=False).run_decompositions({})
+        program: torch.export.ExportedProgram = torch.export.export(caller, tuple(given), strict=False)
+        return program.run_decompositions({})
     except (RuntimeError, TypeError, ValueError, AttributeError) as error:
         first_line = str(error).strip().partition("\n")[0]
         raise StepError(
