@@ -92,14 +92,15 @@ def lift(module: nn.Module, arguments: Arguments) -> Lifted:
 
 def _export(caller: nn.Module, given: list[torch.Tensor], block: str) -> torch.export.ExportedProgram:
     try:
-        program: torch.export.ExportedProgram = torch.export.export(caller, tuple(given), strict=False)
-        return program.run_decompositions({})
+        exported = torch.export.export(caller, tuple(given), strict=False)
+        program: torch.export.ExportedProgram = exported.run_decompositions({})
     except (RuntimeError, TypeError, ValueError, AttributeError) as error:
         first_line = str(error).strip().partition("\n")[0]
         raise StepError(
             f"{block} can't be exported: {first_line}. Code that decides by the values of tensors can't be compiled "
             "ahead of time; leave this component uncompiled, or use mode: jit."
         ) from error
+    return program
 
 
 def _placeholders(
