@@ -2,6 +2,7 @@
 
 import io
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -110,7 +111,7 @@ def _build(
 ) -> Package:
     started = time.perf_counter()
     captured = {name: seen.arguments[name, spec] for name, spec in layers.items() if (name, spec) in seen.arguments}
-    exported = next(iter(captured))
+    exported = _most_alike(layers, captured)
     lifted = lift(targets[exported], captured[exported])
     _compile(lifted.program, root / file, type(targets[exported]).__name__, inductor)
     package = Package(
@@ -130,16 +131,29 @@ def _build(
     return replace(package, relative_errors={name: _error(targets[name], captured[name], loaded) for name in captured})
 
 
+def _most_alike(layers: Mapping[str, CallSpec], captured: Mapping[str, Arguments]) -> str:
+    """Of the captured layers the one whose arguments lie in memory as those of most layers do, the last of equals.
+
+    All others get copies in that layout at every call. The first layer is often the odd one: what an embedding by
+    convolution gives is transposed, and inductor makes invalid C++ of reductions over such rows (torch 2.13, bfloat16).
+    """
+    strides = {name: tuple(tensor.stride for tensor in spec.tensors) for name, spec in layers.items()}
+    count = Counter(strides.values())
+    return max(reversed(list(captured)), key=lambda name: count[strides[name]])
+
+
 def _compile(program: torch.export.ExportedProgram, path: Path, block: str, inductor: Mapping[str, Any]) -> None:
     # Through memory: where the disk is full, torch's own writer of files ends the whole process.
     content = io.BytesIO()
     try:
         torch._inductor.aoti_compile_and_package(program, package_path=content, inductor_configs=dict(inductor))
     except RuntimeError as error:
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        # Of a compiler's output the first error says more than the first line, which is the command.
+        found = [line.partition(" error: ")[2] for line in lines if " error: " in line]
         raise StepError(
-            f"AOTInductor could not compile {block}: {first_line}. `qcompile doctor` checks the compiler; "
-            "`mode: jit` compiles at load instead."
+            f"AOTInductor could not compile {block}: {': '.join([lines[0], *found[:1]])}. `qcompile doctor` checks the "
+            "compiler; `mode: jit` compiles at load instead."
         ) from error
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content.getvalue())

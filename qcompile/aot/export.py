@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch._functorch.compile_utils import fx_graph_cse
 from torch.export.graph_signature import InputKind, OutputKind
 
 from qcompile.aot.callspec import Arguments, dtype_name, invoke, leaves, rebuild
@@ -79,11 +80,27 @@ def lift(module: nn.Module, arguments: Arguments) -> Lifted:
     given = [leaf for leaf in leaves(arguments).values() if isinstance(leaf, torch.Tensor)]
     with torch.no_grad():
         output = describe_output(invoke(partial(type(module).forward, module), arguments), [])
-        program = torch.export.export(caller, tuple(given), strict=False).run_decompositions({})
+        program = _export(caller, given, type(module).__name__)
         _refuse_mutation(program, module)
+        # Layers that read one tensor quantize it each on its own, q, k and v for three; inductor does not see that they
+        # do the same, and its C++ for such reductions does not even compile where they lie side by side (torch 2.13).
+        program.graph_module.graph = fx_graph_cse(program.graph_module.graph)
         inputs, values, constants = _placeholders(program, module, arguments)
         functional = torch.export.export(_Functional(program.graph_module, constants), tuple(values), strict=False)
     return Lifted(functional, inputs, output)
+
+
+def _export(caller: nn.Module, given: list[torch.Tensor], block: str) -> torch.export.ExportedProgram:
+    try:
+        exported = torch.export.export(caller, tuple(given), strict=False)
+        program: torch.export.ExportedProgram = exported.run_decompositions({})
+    except (RuntimeError, TypeError, ValueError, AttributeError) as error:
+        first_line = str(error).strip().partition("\n")[0]
+        raise StepError(
+            f"{block} can't be exported: {first_line}. Code that decides by the values of tensors can't be compiled "
+            "ahead of time; leave this component uncompiled, or use mode: jit."
+        ) from error
+    return program
 
 
 def _placeholders(

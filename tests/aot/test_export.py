@@ -165,3 +165,29 @@ def test_outputs_are_put_together_as_they_were() -> None:
     assert type(again[1]) is list
     assert again[1][1] is None
     assert again[1][2][0] is result[1][2][0]
+
+
+def test_code_that_decides_by_values_is_refused_in_words() -> None:
+    class ByValue(nn.Module):
+        def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+            return hidden if hidden.sum().item() > 0 else -hidden
+
+    with pytest.raises(StepError, match="ByValue can't be exported: .*decides by the values of tensors"):
+        lift(ByValue(), {"hidden": torch.ones(2, 2)})
+
+
+def test_layers_that_read_one_tensor_quantize_it_once() -> None:
+    from torchao.quantization import quantize_
+
+    class QueryAndKey(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.query, self.key = nn.Linear(16, 16), nn.Linear(16, 16)
+
+        def forward(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return self.query(hidden), self.key(hidden)
+
+    model = QueryAndKey().bfloat16().requires_grad_(False)
+    quantize_(model, SCHEMES["int8_dynamic"].config())
+    lifted = lift(model, {"hidden": torch.ones(4, 16, dtype=torch.bfloat16)})
+    assert sum("torchao.quantize_affine" in str(node.target) for node in lifted.program.graph.nodes) == 1

@@ -1,6 +1,6 @@
 """Compile every class of the catalogue and write recipes/ARCHITECTURES.md.
 
-python tests/breadth/report.py [--jobs 2] [--fresh] [NAME...]
+python tests/breadth/report.py [--jobs 2] [--fresh] [--page] [NAME...]
 
 Results are kept in build/breadth.jsonl as they come, so that a run that was broken off goes on where it was;
 `--fresh` begins anew. With names only those classes are run again.
@@ -21,6 +21,8 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "recipes" / "ARCHITECTURES.md"
 KEPT = ROOT / "build" / "breadth.jsonl"
+PENDING = "quantized, saved and loaded; not compiled yet"
+"""Result of a class that `make test` takes through all but the compiler, and `make breadth` has not reached."""
 _HEAD = """# Architectures
 
 What qcompile was tried with: every class that diffusers {version} exports whose name has Transformer or UNet in it, or
@@ -63,7 +65,7 @@ def page(results: dict[str, dict[str, Any]]) -> str:
     rows, passes = [], 0
     for name in exported():
         found = results.get(name, {})
-        reason = REASONS.get(name) or CASES[name].not_compiled or found.get("failed")
+        reason = REASONS.get(name) or CASES[name].not_compiled or found.get("failed") or (None if found else PENDING)
         passes += reason is None
         blocks = ", ".join(f"{count} {kind}" for kind, count in found.get("blocks", {}).items())
         layers = f"{found['quantized']} of {found['linears']}" if "linears" in found else ""
@@ -108,6 +110,7 @@ def main(arguments: Iterable[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("names", nargs="*", metavar="NAME", help="run these classes again")
     parser.add_argument("--jobs", type=int, default=2, help="processes, one thread each")
+    parser.add_argument("--page", action="store_true", help="run nothing, write the page from what is known")
     parser.add_argument("--fresh", action="store_true", help="forget what earlier runs found")
     options = parser.parse_args(None if arguments is None else [*arguments])
     from breadth.catalogue import CASES
@@ -116,11 +119,13 @@ def main(arguments: Iterable[str] | None = None) -> int:
         KEPT.unlink(missing_ok=True)
     results = read() if KEPT.exists() else {}
     waiting = options.names or [name for name in CASES if name not in results or "failed" in results[name]]
+    waiting = [] if options.page else waiting
     KEPT.parent.mkdir(exist_ok=True)
-    with multiprocessing.get_context("spawn").Pool(options.jobs) as pool, KEPT.open("a", encoding="utf-8") as file:
-        for result in pool.imap_unordered(run, waiting, chunksize=1):
-            print(json.dumps(result), file=file, flush=True)
-            print(f"{result['name']}: {result.get('failed', 'passes')}", flush=True)
+    if waiting:
+        with multiprocessing.get_context("spawn").Pool(options.jobs) as pool, KEPT.open("a", encoding="utf-8") as file:
+            for result in pool.imap_unordered(run, waiting, chunksize=1):
+                print(json.dumps(result), file=file, flush=True)
+                print(f"{result['name']}: {result.get('failed', 'passes')}", flush=True)
     results = read()
     PAGE.write_text(page(results), encoding="utf-8")
     return int(any("failed" in results.get(name, {"failed": ""}) for name in CASES))
