@@ -202,6 +202,13 @@ def subject_of_model(recipe: Recipe, model: nn.Module, example_inputs: Sequence[
         raise PlanError(
             "example_inputs: give one or more mappings of keyword arguments; shapes and rows come from them."
         )
+    dtypes = {str(layer.weight.dtype).removeprefix("torch.") for layer in linears(model).values()}
+    plain = dtypes & {"float32", "float16", "bfloat16"}
+    if plain and recipe.header.model.dtype not in plain:
+        raise PlanError(
+            f"model.dtype: the recipe says {recipe.header.model.dtype}, and the model's layers are "
+            f"{' and '.join(sorted(plain))}. Cast the model, or name its dtype in the recipe (--set model.dtype=…)."
+        )
     shapes = {f"inputs{index}": Shape.model_validate({}) for index in range(len(example_inputs))}
     return Subject({names[0]: model}, names[0], None, {}, shapes, example_inputs)
 

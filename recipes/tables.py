@@ -43,7 +43,7 @@ def recipe_table(folder: Path = RECIPES) -> str:
     rows = [
         (
             f"[{recipe.name}]({recipe.name}.yaml)",
-            f"`{recipe.header.model.id}`",
+            f"`{recipe.header.model.id}`" if recipe.header.model.id else "any",
             ", ".join(f"`{scheme}`" for scheme in schemes_of(recipe)) or "–",
             compile_of(recipe),
             runs_on(recipe),

@@ -118,6 +118,7 @@ def document(plan: Plan) -> dict[str, Any]:
         "components": [asdict(component) for component in plan.components],
         "bytes_before": plan.bytes_before,
         "bytes_after": plan.bytes_after,
+        "rows_unknown": plan.rows_unknown,
         "obstacles": list(plan.obstacles),
     }
 
@@ -130,6 +131,8 @@ def text(plan: Plan, every_layer: bool = False) -> str:
         changes = [change for change in plan.changes if change.step == index]
         parts.append(f"steps.{index} {step.kind} {step.owner or ''}".rstrip() + f"\n{_step(changes, every_layer)}")
     parts.append(_weights(plan))
+    if plan.rows_unknown:
+        parts.append(f"Rows are unknown: the denoiser needs values to run, and a plan has none ({plan.rows_unknown}).")
     if plan.obstacles:
         listed = "\n".join(f"  {obstacle}" for obstacle in plan.obstacles)
         parts.append(f"WARNING: this machine can't apply the recipe.\n{listed}")

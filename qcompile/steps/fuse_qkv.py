@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from qcompile.change import Change
 from qcompile.errors import PlanError
@@ -37,7 +38,7 @@ class FuseQkv(ComponentStep):
         for name, module in target.module.named_modules():
             if not hasattr(module, "fuse_projections"):
                 continue
-            why_not = _why_not(module)
+            why_not = _why_not(target.module, module)
             size = stored_bytes(module)
             found.append(
                 Change(
@@ -74,9 +75,29 @@ class FuseQkv(ComponentStep):
         module.requires_grad_(False)
 
 
-def _why_not(layer: nn.Module) -> str | None:
+def _why_not(model: nn.Module, layer: nn.Module) -> str | None:
+    from diffusers.models.attention import AttentionMixin, AttentionModuleMixin
+
     if getattr(layer, "fused_projections", False):
         return "already fused"
     if not getattr(layer, "_supports_qkv_fusion", True):
         return f"{type(layer).__name__} has no separate projections"
+    if getattr(type(model), "fuse_qkv_projections", None) is AttentionMixin.fuse_qkv_projections:
+        # Classes with a method of their own exchange the processor as well; this one fuses the layers it knows and
+        # leaves it to their code to look.
+        if not isinstance(layer, AttentionModuleMixin):
+            return f"diffusers does not fuse a {type(layer).__name__} of {type(model).__name__}"
+        if not _looks_for_fused(type(layer.processor).__call__):
+            return f"{type(layer.processor).__name__} never uses fused projections"
     return None
+
+
+def _looks_for_fused(function: Any, depth: int = 2) -> bool:
+    """Whether the code of a function, or of functions of its module that it calls, reads a fused projection."""
+    if not isinstance(function, FunctionType):
+        return False
+    names = function.__code__.co_names
+    if "fused_projections" in names or "to_qkv" in names:
+        return True
+    called = [function.__globals__.get(name) for name in names]
+    return depth > 0 and any(_looks_for_fused(inner, depth - 1) for inner in called)

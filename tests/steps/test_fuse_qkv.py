@@ -89,3 +89,17 @@ def test_it_runs_on_meta() -> None:
         model = FluxTransformer2DModel(num_layers=1, num_single_layers=1)
     FuseQkv(component="model").restructure(model)
     assert all(tensor.device.type == "meta" for tensor in model.parameters())
+
+
+def test_layers_whose_code_never_looks_for_fused_projections_are_left_alone() -> None:
+    from diffusers import LTXVideoTransformer3DModel, QwenImageTransformer2DModel
+
+    with torch.device("meta"):
+        ltx = LTXVideoTransformer3DModel(num_layers=1)
+        qwen = QwenImageTransformer2DModel(num_layers=1)
+    with pytest.raises(PlanError, match="no attention layer of model can be fused .*never uses fused projections"):
+        FuseQkv(component="model").changes(target(ltx))
+    with pytest.raises(
+        PlanError, match="no attention layer of model can be fused .*diffusers does not fuse a Attention"
+    ):
+        FuseQkv(component="model").changes(target(qwen))
