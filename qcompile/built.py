@@ -87,7 +87,7 @@ def manifest_of(built: Built, device: torch.device) -> Manifest:
             class_name=type(owner).__name__,
             id=header.model.id,
             revision=header.model.revision,
-            dtype=header.model.dtype,
+            dtype=subject.dtype,  # a live model has its own, whatever the recipe says
         ),
         environment=current(str(device)),
         denoiser=subject.denoiser,

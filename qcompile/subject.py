@@ -1,6 +1,7 @@
 """What a recipe is applied to: a pipeline or a bare model, on meta or for real, and what its layers see."""
 
 import inspect
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -41,6 +42,14 @@ class Subject:
     _rows: dict[str, dict[str, tuple[int, ...]]] = field(default_factory=dict)
     _values: KnownValues = field(default_factory=KnownValues)
     """Values of small tensors, where the models are on meta; the denoiser's captured inputs are among them."""
+
+    @property
+    def dtype(self) -> str:
+        """Dtype of most of the denoiser's linears, `bfloat16`, whatever they are stored in."""
+        layers = linears(self.components[self.denoiser]).values()
+        tensors = [layer.weight for layer in layers] or list(self.components[self.denoiser].parameters())
+        counted = Counter(str(tensor.dtype).removeprefix("torch.") for tensor in tensors)
+        return counted.most_common(1)[0][0]
 
     @property
     def on_meta(self) -> bool:
@@ -116,11 +125,11 @@ class Subject:
         try:
             with self._values_followed():
                 counts = [count_rows(dict(linears(model)), partial(model, **call)) for call in calls.values()]
-        except (RuntimeError, ValueError) as error:
+        except (RuntimeError, ValueError, PlanError) as error:
             if not self.on_meta:
                 raise
             # Masks that are counted, experts that are chosen: such code asks for values in the middle of a forward.
-            self.rows_unknown = str(error).strip().partition("\n")[0]
+            self.rows_unknown = str(error.__cause__ or error).strip().partition("\n")[0]
             return {}
         return {
             name: tuple(count[name] for count in counts) for name in counts[0] if all(name in count for count in counts)
@@ -201,13 +210,6 @@ def subject_of_model(recipe: Recipe, model: nn.Module, example_inputs: Sequence[
     if not example_inputs:
         raise PlanError(
             "example_inputs: give one or more mappings of keyword arguments; shapes and rows come from them."
-        )
-    dtypes = {str(layer.weight.dtype).removeprefix("torch.") for layer in linears(model).values()}
-    plain = dtypes & {"float32", "float16", "bfloat16"}
-    if plain and recipe.header.model.dtype not in plain:
-        raise PlanError(
-            f"model.dtype: the recipe says {recipe.header.model.dtype}, and the model's layers are "
-            f"{' and '.join(sorted(plain))}. Cast the model, or name its dtype in the recipe (--set model.dtype=…)."
         )
     shapes = {f"inputs{index}": Shape.model_validate({}) for index in range(len(example_inputs))}
     return Subject({names[0]: model}, names[0], None, {}, shapes, example_inputs)

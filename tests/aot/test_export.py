@@ -177,8 +177,6 @@ def test_code_that_decides_by_values_is_refused_in_words() -> None:
 
 
 def test_layers_that_read_one_tensor_quantize_it_once() -> None:
-    from torchao.quantization import quantize_
-
     class QueryAndKey(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -188,6 +186,7 @@ def test_layers_that_read_one_tensor_quantize_it_once() -> None:
             return self.query(hidden), self.key(hidden)
 
     model = QueryAndKey().bfloat16().requires_grad_(False)
-    quantize_(model, SCHEMES["int8_dynamic"].config())
+    for layer in (model.query, model.key):
+        SCHEMES["int8_dynamic"].quantize(layer)
     lifted = lift(model, {"hidden": torch.ones(4, 16, dtype=torch.bfloat16)})
     assert sum("torchao.quantize_affine" in str(node.target) for node in lifted.program.graph.nodes) == 1
