@@ -26,7 +26,7 @@ RANKS = (
     ("header",),
     ("document", "steps"),
     ("schemes", "aot", "selectors", "artifact"),
-    ("modules", "layers", "lora", "environment", "noise", "progress", "figures", "weights", "known_values"),
+    ("modules", "layers", "lora", "environment", "noise", "progress", "figures", "weights", "known_values", "gallery"),
     ("change", "package", "builtin"),
     ("errors", "version"),
 )

@@ -11,7 +11,13 @@ _SCHEMA = re.compile(r"^# yaml-language-server: \$schema=\.\..*\n", re.MULTILINE
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("name", metavar="NAME", help="name of the new recipe; its file is NAME.yaml")
-    parser.add_argument("--from", metavar="RECIPE", required=True, dest="source", help="recipe file to copy")
+    parser.add_argument(
+        "--from",
+        metavar="RECIPE",
+        required=True,
+        dest="source",
+        help="recipe to copy: a file, or a name such as flux_int8",
+    )
     parser.add_argument("--out", metavar="FILE", help="where to write it; by default NAME.yaml in the current folder")
 
 
@@ -19,8 +25,9 @@ def run(options: argparse.Namespace) -> int:
     """Write the file; nothing is overwritten."""
     from qcompile import recipe as recipes
     from qcompile.errors import RecipeError
+    from qcompile.gallery import find_recipe
 
-    source = Path(options.source)
+    source = find_recipe(options.source)
     target = Path(options.out or f"{options.name}.yaml")
     recipes.read(source)
     if target.name != f"{options.name}.yaml":
