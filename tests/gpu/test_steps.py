@@ -29,7 +29,7 @@ def synchronizations(pipeline: Any) -> list[str]:
             pipeline("a red circle on a white background", callback_on_step_end=watch, output_type="latent", **CALL)
         finally:
             torch.cuda.set_sync_debug_mode("default")
-    return [f"{item.filename}:{item.lineno}" for item in caught if "synchroniz" in str(item.message)]
+    return [f"{item.filename}:{item.lineno}" for item in caught if "called a synchronizing" in str(item.message)]
 
 
 def test_no_step_waits_for_the_gpu_with_a_tuned_scheduler(make_recipe, tmp_path: Path) -> None:
