@@ -8,12 +8,13 @@ DEMO := build/demo
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-fast breadth lint format generated bench clean
+.PHONY: help setup demo test test-fast test-long breadth lint format generated bench clean
 
 help:
 	@echo "make demo        apply a recipe to the embedded model, paint with the original and the result, compare"
 	@echo "make test        all tests that need no GPU"
 	@echo "make test-fast   without those marked slow"
+	@echo "make test-long   those marked long: every recipe on a twin of its model, every scheme compiled (a quarter of an hour)"
 	@echo "make breadth     compile every transformer and UNet class of diffusers, renew recipes/ARCHITECTURES.md (half an hour)"
 	@echo "make lint        ruff, formatting, types"
 	@echo "make format      let ruff fix and format the code"
@@ -39,10 +40,13 @@ demo: $(STAMP)
 	$(BIN)/qcompile compare $(DEMO)/flux_mini_int8 --out $(DEMO)/compare.png
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not gpu and not breadth"
+	$(BIN)/python -m pytest -m "not gpu and not breadth and not long"
 
 test-fast: $(STAMP)
-	$(BIN)/python -m pytest -m "not gpu and not slow and not breadth"
+	$(BIN)/python -m pytest -m "not gpu and not slow and not breadth and not long"
+
+test-long: $(STAMP)
+	$(BIN)/python -m pytest -m long
 
 breadth: $(STAMP)
 	$(BIN)/python tests/breadth/report.py --fresh

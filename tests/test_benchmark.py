@@ -46,7 +46,7 @@ def test_a_command_that_fails_is_not_a_figure(tmp_path: Path) -> None:
         benchmark._run(["validate", str(tmp_path / "nothing.yaml")])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_part_that_needs_an_artifact_runs(compiled_artifact: Path) -> None:
     loaded = {item.name: item for item in benchmark.load_figures(compiled_artifact, runs=1)}
     assert loaded["packages for one shape"].holds

@@ -29,7 +29,7 @@ def test_quantized_saved_and_loaded(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=pytest.mark.slow if name in REPRESENTATIVE else pytest.mark.breadth)
+        pytest.param(name, marks=pytest.mark.long if name in REPRESENTATIVE else pytest.mark.breadth)
         for name in COMPILED
     ],
 )

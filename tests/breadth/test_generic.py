@@ -27,7 +27,7 @@ def test_plans_any_denoiser(name: str, class_name: str, tmp_path: Path) -> None:
     assert any(change.kind == "compile" for change in plan.changes)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", GENERIC)
 def test_applies_to_a_pipeline(name: str, tmp_path: Path) -> None:
     overrides = ["call.num_inference_steps=2", "call.max_sequence_length=32", "shapes=[{height: 128, width: 128}]"]

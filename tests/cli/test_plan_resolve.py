@@ -113,7 +113,7 @@ def test_validate_knows_it(cli: Callable[..., Result], recipe: Path) -> None:
     assert cli("validate", recipe).code == 0
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_recipe_is_named_as_the_file_it_goes_to(recipe: Path, here: Path, cache: Path) -> None:
     with (here / "mine.yaml").open("w") as out:
         made = subprocess.run(command("plan", "--resolve", recipe, "--device", "cpu"), stdout=out, check=False)
@@ -124,7 +124,7 @@ def test_the_recipe_is_named_as_the_file_it_goes_to(recipe: Path, here: Path, ca
     assert "int8_dynamic: 2 modules" in planned.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_apply_resolves_first(cli: Callable[..., Result], recipe: Path, here: Path, cache: Path) -> None:
     result = cli("apply", recipe, "--out", "made", "--device", "cpu")
     assert result.code == 0, result.err

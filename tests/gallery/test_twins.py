@@ -98,7 +98,7 @@ def test_apply(case: Case, twin: Folder, tmp_path: Path) -> None:
     check(case, recipe_for_twin(case, twin(case.family), tmp_path / "lora", compiled=False), tmp_path / "artifact")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("case", COMPILED, ids=lambda case: case.recipe)
 def test_apply_in_full(case: Case, twin: Folder, tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ def test_marks_are_taken_off(compiled_artifact: Path) -> None:
     assert {name: vars(layer).get("forward") for name, layer in denoiser.named_modules()} == before
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_recipe_under_torch_compile(tmp_path: Path) -> None:
     """The kernels of generated code have names; two shapes are two compilations."""
     path = tmp_path / "two.yaml"

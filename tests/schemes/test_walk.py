@@ -30,13 +30,13 @@ def test_compile_jit(name: str) -> None:
     walk_jit(name, FEATURES, "cpu")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", rows("why_not_aot"))
 def test_compile_aot(name: str, tmp_path: Path) -> None:
     walk_aot(name, FEATURES, "cpu", tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_what_a_row_says_can_not_be_exported_can_not(tmp_path: Path) -> None:
     refused = [
         name for name, scheme in SCHEMES.items() if scheme.why_not_aot and scheme.why_not_machine("cpu", None) is None
