@@ -38,6 +38,7 @@ def test_compiled(name: str, tmp_path: Path) -> None:
     assert walked.packages > 0
 
 
+@pytest.mark.breadth
 @pytest.mark.parametrize("name", NOT_COMPILED)
 def test_what_can_not_be_compiled_says_so(name: str, tmp_path: Path) -> None:
     with pytest.raises(QcompileError):

@@ -75,6 +75,7 @@ CASES = {
             "r_timestep": filled(250.0, 1, 2),
             "chunk_partition": [1, 1],
         },
+        not_compiled="not compiled: its blocks take a BlockMask; compiled code takes tensors, numbers, strings and containers of them",
     ),
     "HeliosTransformer3DModel": Case(
         _SIZES | {"rope_dim": (4, 6, 6)},
