@@ -195,7 +195,7 @@ class TestCompiled:
             paint(pipe)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_whole_denoiser_as_one_graph_for_shapes_that_share_code(tmp_path: Path) -> None:
     steps = [step for step in demo_data()["steps"] if "compile" not in step]
     steps.append({"compile": {"component": "transformer", "mode": "aot", "scope": "full"}})

@@ -98,7 +98,7 @@ def test_bad_options(eager_artifact: Path, words: list[str], message: str, capsy
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_cold_starts_and_packages(compiled_artifact: Path) -> None:
     options = Options(arms=("eager_quantized", "aot"), rounds=2, images=1, limits=False)
     record, _ = bench(compiled_artifact, options, "typed")

@@ -101,7 +101,7 @@ def test_a_caption_has_its_own_noise_whatever_the_batch(pipeline) -> None:
         assert np.abs(one.astype(int) - other.astype(int)).mean() < 4
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_training_runs_from_nothing(tmp_path: Path) -> None:
     train(["--out", str(tmp_path), "--quick", "--batch", "4"])
     assert (tmp_path / "model" / "model_index.json").is_file()

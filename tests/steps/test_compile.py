@@ -60,7 +60,7 @@ def test_jit_gets_the_options(tuning: str, monkeypatch: pytest.MonkeyPatch) -> N
     assert ("max_autotune" in options["options"]) == (tuning != "default")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_decoder_ahead_of_time(make_recipe, tmp_path: Path) -> None:
     import numpy as np
     from PIL import Image
