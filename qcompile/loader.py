@@ -10,6 +10,7 @@ from accelerate import init_empty_weights
 from torch import nn
 
 from qcompile import recipe as recipes
+from qcompile.aot.bind import Binding
 from qcompile.aot.dispatch import OnUnknownShape, install
 from qcompile.aot.runtime import LoadedPackage
 from qcompile.artifact.manifest import Manifest
@@ -191,7 +192,11 @@ def _install(
     for name in dict.fromkeys(package.component for package in packages):
         own = [item for item in opened if item.package.component == name]
         calls = manifest.calls if name == manifest.denoiser else None
-        install(name, _part(loaded, manifest, name), own, calls, on_unknown_shape)
+        component = _part(loaded, manifest, name)
+        install(name, component, own, calls, on_unknown_shape)
+        for item in own:
+            # Code is read and bound when it first runs: here, not in the first step of somebody's image.
+            Binding(component.get_submodule(item.package.layers[0]), item).rehearse()
 
 
 def _recompile(

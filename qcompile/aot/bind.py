@@ -90,6 +90,22 @@ class Binding:
             self.check_weights()
             raise
 
+    def rehearse(self) -> None:
+        """Run once on zeros and forget the result."""
+        call = self._loaded.package.call
+        device = next((store[leaf].device for store, leaf, _ in self._owned()), torch.device(call.device_type))
+        zeros = {
+            spec.path: torch.empty_strided(
+                spec.shape, spec.stride, dtype=getattr(torch, spec.dtype), device=device
+            ).zero_()
+            for spec in call.tensors
+        }
+        with torch.no_grad():
+            self.run(zeros)
+
+    def _owned(self) -> list[tuple[dict[str, Any], str, tuple[str, ...]]]:
+        return [entry for entry in self._weights if not isinstance(entry, LiftedInput)]
+
     def check_weights(self) -> None:
         """Compare every weight with what the package was built for.
 
