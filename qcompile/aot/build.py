@@ -145,8 +145,11 @@ def _most_alike(layers: Mapping[str, CallSpec], captured: Mapping[str, Arguments
 def _compile(program: torch.export.ExportedProgram, path: Path, block: str, inductor: Mapping[str, Any]) -> None:
     # Through memory: where the disk is full, torch's own writer of files ends the whole process.
     content = io.BytesIO()
+    # torch writes what it knows of the device into this dict, which is the process' own unless another is given.
+    own = torch._inductor.config.patch({"aot_inductor.metadata": {}})
     try:
-        torch._inductor.aoti_compile_and_package(program, package_path=content, inductor_configs=dict(inductor))
+        with own:
+            torch._inductor.aoti_compile_and_package(program, package_path=content, inductor_configs=dict(inductor))
     except RuntimeError as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         # Of a compiler's output the first error says more than the first line, which is the command.

@@ -71,7 +71,9 @@ def test_a_decoder_ahead_of_time(make_recipe, tmp_path: Path) -> None:
         {"inductor": {"component": "vae", "options": {"epilogue_fusion": False}}},
         {"compile": {"component": "vae", "mode": "aot", "scope": "full", "method": "decode"}},
     ]
+    before = torch._inductor.config.get_config_copy()
     artifact = qcompile.apply(make_recipe(steps=steps), out=tmp_path / "vae")
+    assert torch._inductor.config.get_config_copy() == before
     (package,) = artifact.manifest.packages
     assert (package.component, package.layers, package.block) == ("vae", ("decoder",), "Decoder")
     assert package.inductor["epilogue_fusion"] is False

@@ -142,14 +142,36 @@ def test_sizes_that_differ_are_named(lora: Path, tmp_path: Path, recipe_of: Call
 def test_what_is_no_lora(tmp_path: Path, recipe_of: Callable[..., Recipe]) -> None:
     with pytest.raises(ModelError, match=re.escape(f"no LoRA can be read from {tmp_path / 'nothing.safetensors'}")):
         qcompile.plan(recipe_of(tmp_path / "nothing.safetensors"))
-    pickle = tmp_path / "pickled.safetensors"
-    torch.save({"transformer.x.lora_A.weight": torch.zeros(2, 2)}, pickle)
-    with pytest.raises((ModelError, PlanError)):
-        qcompile.plan(recipe_of(pickle))
     empty = tmp_path / "empty.safetensors"
     save_file({}, empty)
     with pytest.raises(PlanError, match="holds no tensors"):
         qcompile.plan(recipe_of(empty))
+
+
+class Marker:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("name", ["pytorch_lora_weights.safetensors", "pytorch_lora_weights.bin"])
+@pytest.mark.parametrize("named", [True, False])
+def test_a_pickle_is_never_opened(
+    name: str, named: bool, tmp_path: Path, recipe_of: Callable[..., Recipe], make_recipe: Callable[..., Recipe]
+) -> None:
+    marker, folder = tmp_path / "unpickled", tmp_path / "lora"
+    folder.mkdir()
+    torch.save(Marker(marker), folder / name)
+    step = {"path": str(folder), "weight_name": name} if named else {"path": str(folder / name)}
+    with pytest.raises(ModelError, match=r"steps.0.fuse_lora.path: no LoRA can be read"):
+        qcompile.plan(make_recipe(steps=[{"fuse_lora": step}], verify={}))
+    assert not marker.exists()
+    torch.load((folder / name).rename(tmp_path / "pickled.pt"), weights_only=False)
+    assert marker.exists()  # it would have
 
 
 def test_a_scale_of_nothing(lora: Path, recipe_of: Callable[..., Recipe]) -> None:

@@ -1,11 +1,13 @@
 import pytest
 import torch
 from torch import nn
+from torch._inductor.graph import GraphLowering
 
 import qcompile
 from qcompile import recipe as recipes
 from qcompile.aot.options import BASE, options_of
 from qcompile.errors import PlanError, RecipeError
+from qcompile.steps.compile import Compile
 from qcompile.steps.inductor import Inductor
 from steps.test_steps import target
 
@@ -58,7 +60,14 @@ def test_options_that_nothing_would_use_are_refused() -> None:
         recipes.parse(TEXT.replace("{max_autotune: true}", "{}"))
 
 
-def test_they_never_leak(make_recipe) -> None:
+class Doubled(nn.Linear):
+    """Dynamo leaves the frames of torch's own modules alone."""
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        return super().forward(rows) * 2
+
+
+def test_they_are_in_the_plan_and_reach_jit_code_alone(make_recipe) -> None:
     before = torch._inductor.config.get_config_copy()
     steps = [
         {"inductor": {"component": "transformer", "options": {"conv_1x1_as_mm": True}}},
@@ -66,4 +75,17 @@ def test_they_never_leak(make_recipe) -> None:
     ]
     plan = qcompile.plan(make_recipe(steps=steps))
     assert plan.changes[0].action == "conv_1x1_as_mm=True"
+    layer, inside = Doubled(4, 4), []
+    Compile(component="model", mode="jit", scope="full").prepare(layer, {"conv_1x1_as_mm": True})
+    run = GraphLowering.run
+
+    def watched(*args):
+        inside.append(torch._inductor.config.conv_1x1_as_mm)
+        return run(*args)
+
+    uncached = torch._inductor.config.patch(force_disable_caches=True)
+    with pytest.MonkeyPatch.context() as patch, torch.no_grad(), uncached:
+        patch.setattr(GraphLowering, "run", watched)
+        layer(torch.randn(2, 4))
+    assert inside == [True]
     assert torch._inductor.config.get_config_copy() == before
