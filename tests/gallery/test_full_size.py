@@ -22,6 +22,7 @@ from qcompile.modules import is_sensitive, stored_tensors
 from qcompile.noise import quiet_libraries
 from qcompile.pipeline import denoiser_of, meta_pipeline, models_of
 from qcompile.planner import plan
+from qcompile.subject import subject_of_pipeline
 
 READY = list(CASES)
 
@@ -76,6 +77,17 @@ def test_a_package_that_the_tokenizer_needs_is_named(full: Folder, tmp_path: Pat
     assert "PixtralProcessor" in index.read_text(encoding="utf-8")
     with pytest.raises(ModelError, match="no PixtralProcessor can be made of it: .*[Tt]orchvision"):
         meta_pipeline(tmp_path / "flux2", torch.bfloat16)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_denoisers_are_called_without_output_objects(name: str, full: Folder) -> None:
+    """What the guides to fast pipelines ask for, `return_dict=False` inside, is what diffusers does by itself."""
+    case = next(case for case in CASES if case.family == name)
+    recipe = recipes.read(RECIPES / f"{case.recipe}.yaml", model=str(full(name)))
+    with quiet_libraries():
+        pipeline = meta_pipeline(full(name), torch.bfloat16)
+        calls = subject_of_pipeline(recipe, pipeline).calls()
+    assert {call["return_dict"] for call in calls.values()} == {False}
 
 
 def run(arguments: list[str], tmp_path: Path) -> tuple[float, float]:
