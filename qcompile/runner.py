@@ -21,16 +21,15 @@ from qcompile.change import Change
 from qcompile.errors import MachineError, StepError
 from qcompile.images import save_png
 from qcompile.noise import quiet_libraries
-from qcompile.pipeline import load_pipeline, set_default_size
+from qcompile.pipeline import set_default_size
 from qcompile.planner import Plan, make_plan, meta_subject, resolve_device, walk
 from qcompile.progress import Progress, Silent, stage
 from qcompile.quality.bounds import checks, refuse, refuse_unmeasurable
 from qcompile.quality.reference import Reference, errors_of, measure, outputs, refuse_not_finite, take_reference
 from qcompile.quality.tasks import NUM_SCORED, has_score, tasks_of
 from qcompile.recipe import Recipe
-from qcompile.source import find_folder
 from qcompile.steps import Phase, Workshop
-from qcompile.subject import Subject, subject_of_model, subject_of_pipeline
+from qcompile.subject import Subject, load_subject, subject_of_model, subject_of_pipeline
 
 
 @quiet_libraries()
@@ -105,10 +104,7 @@ def _subject(
     if model is not None:
         return subject_of_model(recipe, model.eval().requires_grad_(False), example_inputs)
     if pipeline is None:
-        source = recipe.header.model
-        with stage(progress, "load the model"):
-            folder = find_folder(source.id, source.revision)
-            pipeline = load_pipeline(folder, getattr(torch, source.dtype), device)
+        return load_subject(recipe, device, progress)
     subject = subject_of_pipeline(recipe, pipeline)
     for component in subject.components.values():
         component.eval().requires_grad_(False)

@@ -16,8 +16,10 @@ from qcompile.aot.capture import capture_first_call, copy_tensors, count_rows
 from qcompile.errors import PlanError, nearest
 from qcompile.known_values import KnownValues
 from qcompile.modules import linears
-from qcompile.pipeline import check_call, denoiser_of, meta_twin, models_of
+from qcompile.pipeline import check_call, denoiser_of, load_pipeline, meta_twin, models_of, set_default_size
+from qcompile.progress import Progress, stage
 from qcompile.recipe import DENOISER, Recipe, Shape
+from qcompile.source import find_folder
 
 SEED = 0
 """Seed of the noise in captured calls and verification images."""
@@ -192,6 +194,22 @@ def subject_of_pipeline(recipe: Recipe, pipeline: Any) -> Subject:
     components = models_of(pipeline)
     shapes = recipe.header.shapes or (Shape.model_validate({}),)
     return Subject(components, denoiser_of(components), pipeline, call, {shape.label: shape for shape in shapes})
+
+
+def load_subject(recipe: Recipe, device: torch.device, progress: Progress) -> Subject:
+    """A recipe's subject from the model that it names, loaded with its weights.
+
+    Raises:
+        ModelError: the model can't be found or loaded.
+        PlanError: as `subject_of_pipeline`.
+    """
+    source = recipe.header.model
+    with stage(progress, "load the model"):
+        pipeline = load_pipeline(find_folder(source.id, source.revision), getattr(torch, source.dtype), device)
+    subject = subject_of_pipeline(recipe, pipeline)
+    first = next(iter(subject.shapes.values()))
+    set_default_size(pipeline, first.height, first.width)
+    return subject
 
 
 def subject_of_model(recipe: Recipe, model: nn.Module, example_inputs: Sequence[Mapping[str, Any]]) -> Subject:

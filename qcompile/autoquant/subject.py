@@ -12,16 +12,14 @@ from torch import nn
 from qcompile.aot.callspec import Arguments
 from qcompile.change import Change
 from qcompile.errors import PlanError
-from qcompile.pipeline import load_pipeline
 from qcompile.planner import walk
 from qcompile.progress import Progress, stage
 from qcompile.recipe import Recipe
-from qcompile.source import find_folder
 from qcompile.steps import ComponentStep, Phase, PipelineStep, Step, Target, Workshop
 from qcompile.steps.autoquant import AUTOQUANT
 from qcompile.steps.compile import Compile
 from qcompile.steps.quantize import Quantize
-from qcompile.subject import Subject, subject_of_model, subject_of_pipeline
+from qcompile.subject import load_subject, subject_of_model, subject_of_pipeline
 
 
 @dataclass(frozen=True)
@@ -96,7 +94,12 @@ def prepare(
     """
     if pipeline is not None and any(isinstance(step, PipelineStep) for step in recipe.steps):
         pipeline = copy.deepcopy(pipeline)
-    subject = _subject(recipe, pipeline, model, example_inputs, device, progress)
+    if model is not None:
+        subject = subject_of_model(recipe, model, example_inputs)
+    elif pipeline is not None:
+        subject = subject_of_pipeline(recipe, pipeline)
+    else:
+        subject = load_subject(recipe, device, progress)
     recipe = recipe.naming(subject.denoiser)
     modes: dict[int, str] = {}
     for index, found in autoquant_steps(recipe).items():
@@ -122,23 +125,6 @@ def prepare(
         if index == last:
             break  # before later steps ask what scheme it is
     return Prepared(subject.components[subject.denoiser], calls, tuple(tasks))
-
-
-def _subject(
-    recipe: Recipe,
-    pipeline: Any,
-    model: nn.Module | None,
-    example_inputs: Sequence[Mapping[str, Any]],
-    device: torch.device,
-    progress: Progress,
-) -> Subject:
-    if model is not None:
-        return subject_of_model(recipe, model, example_inputs)
-    if pipeline is None:
-        source = recipe.header.model
-        with stage(progress, "load the model"):
-            pipeline = load_pipeline(find_folder(source.id, source.revision), getattr(torch, source.dtype), device)
-    return subject_of_pipeline(recipe, pipeline)
 
 
 def _compile_mode(recipe: Recipe, index: int, step: Quantize, denoiser: str) -> str:

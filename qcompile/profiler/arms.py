@@ -14,14 +14,12 @@ from qcompile.aot.options import options_of
 from qcompile.artifact.read import Artifact
 from qcompile.errors import MachineError, ModelError
 from qcompile.loader import load
-from qcompile.pipeline import load_pipeline, set_default_size
 from qcompile.planner import make_plan, meta_subject, resolve_device, walk
 from qcompile.progress import Progress, stage
 from qcompile.recipe import Recipe
-from qcompile.source import find_folder
 from qcompile.steps import Phase, Workshop
 from qcompile.steps.compile import Compile
-from qcompile.subject import Subject, subject_of_pipeline
+from qcompile.subject import Subject, load_subject, subject_of_pipeline
 
 Mode = Literal["packages", "torch.compile", "eager"]
 
@@ -124,19 +122,15 @@ def arm_of_recipe(recipe: Recipe, original: bool, eager: bool, device: str | Non
         raise MachineError(
             f"{'; '.join(plan.obstacles)}. Choose another scheme with --set, or profile the original with --original."
         )
-    source = recipe.header.model
-    with stage(progress, "load the model"):
-        pipeline = load_pipeline(find_folder(source.id, source.revision), getattr(torch, source.dtype), where)
-    subject = subject_of_pipeline(recipe, pipeline)
-    first = next(iter(subject.shapes.values()))
-    set_default_size(pipeline, first.height, first.width)
+    subject = load_subject(recipe, where, progress)
     with stage(progress, "capture calls"):
         calls = subject.calls()
     if not original:
         with stage(progress, "carry out the recipe"):
             _carry_out(recipe, subject, where, progress)
     compiled = () if eager else _compiled(recipe, subject)
-    label = f"{source.id or pipeline.__class__.__name__}, {source.dtype}" if original else recipe.name
+    source = recipe.header.model
+    label = f"{source.id}, {source.dtype}" if original else recipe.name
     return ProfiledArm(label, subject, calls, where, "torch.compile" if compiled else "eager", compiled)
 
 
