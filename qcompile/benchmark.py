@@ -1,14 +1,13 @@
 """Figures a person can make again: how fast commands, builds, loads and steps are, and whether pictures stay as good.
 
-Run `python -m qcompile.benchmark` with nothing else running. Commands are timed as whole processes. Steps of all arms
-are timed in turn, A B C A B C, on the same captured inputs in one process, so that a machine whose speed drifts does
-not favour one; figures are medians, and ratios are medians of the ratios of each round.
+Run `python -m qcompile.benchmark` with nothing else running. It holds the figures of one artifact against the project's
+targets; `qcompile bench` measures steps and starts for it, and any other artifact. Commands are timed as whole
+processes.
 """
 
 import argparse
 import datetime
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,10 @@ from qcompile.noise import quiet_imports
 
 PARTS = ("commands", "build", "load", "steps", "quality")
 """What can be measured; `load`, `steps` and `quality` need the artifact that `build` leaves."""
+
+
+STEP_BOUNDS: dict[str, float | None] = {"jit": 1.02, "eager_quantized": 1.0, "eager": 1.0, "jit_bf16": None}
+"""Arms of `qcompile bench` that the artifact's packages (`aot`) are held against, and the bound on the ratio."""
 
 
 def command_figures(recipe: Path, runs: int) -> list[Figure]:
@@ -52,125 +55,42 @@ def build_figures(recipe: Path, artifact: Path) -> list[Figure]:
 def load_figures(artifact: Path, runs: int) -> list[Figure]:
     """Seconds of `load` after imports, first step against a steady one, bytes of packages for one shape."""
     from qcompile.artifact.read import read_artifact
+    from qcompile.bench.probe import cold_start
 
-    probe = (
-        "import sys, time, torch, qcompile\n"
-        "from qcompile.loader import load\n"
-        "from qcompile.benchmark import first_and_steady\n"
-        "started = time.perf_counter(); pipe = load(sys.argv[1]); seconds = time.perf_counter() - started\n"
-        "print('figures', seconds, *first_and_steady(pipe, sys.argv[1]))\n"
-    )
-    lines = []
-    for _ in range(runs):
-        result = subprocess.run(
-            [sys.executable, "-c", probe, str(artifact)], capture_output=True, text=True, check=True
-        )
-        lines.append([float(word) for word in result.stdout.split("figures", 1)[1].split()])
     manifest = read_artifact(artifact).manifest
-    first_shape = next(iter(manifest.shapes))
-    size = sum(manifest.files[package.file].bytes for package in manifest.packages if first_shape in package.shapes)
+    shape = next(iter(manifest.shapes))
+    starts = [cold_start("aot", artifact, manifest.environment.device, shape, image=False) for _ in range(runs)]
+    size = sum(manifest.files[package.file].bytes for package in manifest.packages if shape in package.shapes)
     return [
-        figure("load, after imports", [line[0] for line in lines], "s", at_most=1.5),
-        figure("first step / steady step", [line[1] / line[2] for line in lines], "x", at_most=2.0),
+        figure("load, after imports", [start["load"] for start in starts], "s", at_most=1.5),
+        figure(
+            "first step / steady step",
+            [start["first_step"] / start["steady_step"] for start in starts],
+            "x",
+            at_most=2.0,
+        ),
         figure("packages for one shape", [size / 1e6], "MB", at_most=8.0),
     ]
 
 
-def first_and_steady(pipeline: Any, artifact: str | Path) -> tuple[float, float]:
-    """Seconds of the denoiser's first step in this process, and of a later one (median of 20)."""
-    import torch
-
-    step = denoising_step(pipeline, artifact)
-    seconds = []
-    with torch.no_grad():
-        for _ in range(21):
-            started = time.perf_counter()
-            step()
-            _synchronize()
-            seconds.append(time.perf_counter() - started)
-    return seconds[0], statistics.median(seconds[1:])
-
-
-def denoising_step(pipeline: Any, artifact: str | Path, like: Any = None) -> Callable[[], Any]:
-    """One step of a pipeline's denoiser on inputs captured from the call the artifact was made for.
-
-    Args:
-        pipeline: whose denoiser runs.
-        artifact: the artifact that names the call.
-        like: pipeline to capture the inputs from; by default `pipeline` itself.
-    """
-    from qcompile import recipe as recipes
-    from qcompile.artifact.read import read_artifact
-    from qcompile.subject import subject_of_pipeline
-
-    recipe = recipes.parse(read_artifact(artifact).recipe_text)
-    call = next(iter(subject_of_pipeline(recipe, like or pipeline).calls().values()))
-    denoiser = getattr(pipeline, read_artifact(artifact).manifest.denoiser)
-    return lambda: denoiser(**call)
-
-
 def step_figures(artifact: Path, rounds: int) -> list[Figure]:
     """Milliseconds of one denoising step for every arm, and ratios of the AoT artifact to each."""
-    import torch
+    from qcompile.bench.run import Options, bench
 
-    from qcompile.artifact.read import read_artifact
-    from qcompile.loader import load
-    from qcompile.modules import repeated_blocks
-    from qcompile.pipeline import load_pipeline
-    from qcompile.planner import resolve_device
-    from qcompile.source import find_folder
-
-    manifest = read_artifact(artifact).manifest
-    device = resolve_device(manifest.environment.device)
-    folder, dtype = find_folder(manifest.model.id, manifest.model.revision), getattr(torch, manifest.model.dtype)
-
-    def compiled(pipeline: Any) -> Any:
-        for block in repeated_blocks(getattr(pipeline, manifest.denoiser)).values():
-            block.compile()
-        return pipeline
-
-    arms = {
-        "AoT artifact": load(artifact, device=str(device)),
-        "torch.compile of the same": compiled(load(artifact, device=str(device), compiled=False)),
-        "eager quantized": load(artifact, device=str(device), compiled=False),
-        "eager original": load_pipeline(folder, dtype, device),
-        "torch.compile of the original": compiled(load_pipeline(folder, dtype, device)),
-    }
-    seconds = interleave(
-        {name: denoising_step(arm, artifact, arms["eager original"]) for name, arm in arms.items()}, rounds
+    arms = tuple(STEP_BOUNDS)
+    record, _ = bench(
+        artifact, Options(("aot", *arms), rounds=rounds, images=0, cold_starts=0, limits=False), "benchmark"
     )
-    bounds = {"torch.compile of the same": 1.02, "eager quantized": 1.0, "eager original": 1.0}
-    found = [figure(f"step, {name}", [value * 1e3 for value in values], "ms") for name, values in seconds.items()]
-    for name, values in list(seconds.items())[1:]:
-        ratios = [mine / theirs for mine, theirs in zip(seconds["AoT artifact"], values, strict=True)]
-        found.append(figure(f"step, AoT artifact / {name}", ratios, "x", at_most=bounds.get(name)))
+    found = []
+    for arm in ("aot", *arms):
+        step = record.find(arm, "step")
+        assert step is not None, f"{arm} gave nothing: {record.absent}"
+        found.append(Figure(f"step, {arm}", step.value, "ms", step.low, step.high, step.count))
+    for arm, bound in STEP_BOUNDS.items():
+        ratio = record.ratio("aot", arm)
+        assert ratio is not None
+        found.append(Figure(f"step, aot / {arm}", ratio.value, "x", ratio.low, ratio.high, ratio.count, bound))
     return found
-
-
-def interleave(arms: Mapping[str, Callable[[], Any]], rounds: int, warm_up: int = 3) -> dict[str, list[float]]:
-    """Seconds of every arm in every round, arms taken in turn; warm-up calls (and compilation) are not counted."""
-    import torch
-
-    seconds: dict[str, list[float]] = {name: [] for name in arms}
-    with torch.no_grad():
-        for arm in arms.values():
-            for _ in range(warm_up):
-                arm()
-        for _ in range(rounds):
-            for name, arm in arms.items():
-                _synchronize()
-                started = time.perf_counter()
-                arm()
-                _synchronize()
-                seconds[name].append(time.perf_counter() - started)
-    return seconds
-
-
-def _synchronize() -> None:
-    import torch
-
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
 
 
 def _run(arguments: list[str], environment: Mapping[str, str] | None = None) -> float:

@@ -9,14 +9,6 @@ from qcompile import benchmark
 from qcompile.figures import figure, read_record
 
 
-def test_arms_take_turns_after_their_warm_up() -> None:
-    calls: list[str] = []
-    arms = {name: (lambda name=name: calls.append(name)) for name in "AB"}
-    seconds = benchmark.interleave(arms, rounds=3, warm_up=2)
-    assert "".join(calls) == "AABB" + "ABABAB"
-    assert {name: len(values) for name, values in seconds.items()} == {"A": 3, "B": 3}
-
-
 def test_an_unknown_part_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         benchmark.main(["speed"])
@@ -52,7 +44,7 @@ def test_every_part_that_needs_an_artifact_runs(compiled_artifact: Path) -> None
     assert loaded["packages for one shape"].holds
     assert loaded["first step / steady step"].value > 0
     steps = {item.name: item for item in benchmark.step_figures(compiled_artifact, rounds=2)}
-    assert steps["step, AoT artifact / torch.compile of the same"].count == 2
+    assert steps["step, aot / jit"].count == 2
     quality = {item.name: item for item in benchmark.quality_figures(compiled_artifact, count=4)}
     assert quality["background colour, original"].value == 100.0
 

@@ -11,7 +11,8 @@ PACKAGE = ROOT / "qcompile"
 
 RANKS = (
     ("cli",),
-    ("benchmark", "bench", "profiler", "sheet", "doctor"),
+    ("benchmark",),
+    ("bench", "profiler", "sheet", "doctor"),
     ("verify",),
     ("compare",),
     ("loader", "runner"),

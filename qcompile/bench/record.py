@@ -116,31 +116,17 @@ class Record(pydantic.BaseModel):
 
 def measured(arm: str, metric: str, values: list[float], unit: Any, shape: str = "") -> Measured:
     """The median and extremes of `values`."""
-    return Measured(
-        arm=arm,
-        metric=metric,
-        unit=unit,
-        shape=shape,
-        value=statistics.median(values),
-        low=min(values),
-        high=max(values),
-        count=len(values),
-    )
+    return Measured(arm=arm, metric=metric, unit=unit, shape=shape, **_spread(values))
 
 
 def ratio(arm: str, over: str, metric: str, above: list[float], below: list[float], shape: str = "") -> Ratio:
     """The median and extremes of each round's ratio."""
     values = [mine / theirs for mine, theirs in zip(above, below, strict=True)]
-    return Ratio(
-        metric=metric,
-        arm=arm,
-        over=over,
-        shape=shape,
-        value=statistics.median(values),
-        low=min(values),
-        high=max(values),
-        count=len(values),
-    )
+    return Ratio(metric=metric, arm=arm, over=over, shape=shape, **_spread(values))
+
+
+def _spread(values: list[float]) -> dict[str, Any]:
+    return {"value": statistics.median(values), "low": min(values), "high": max(values), "count": len(values)}
 
 
 def file_name(record: Record) -> str:
