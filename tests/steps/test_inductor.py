@@ -67,6 +67,7 @@ class Doubled(nn.Linear):
         return super().forward(rows) * 2
 
 
+@pytest.mark.slow
 def test_they_are_in_the_plan_and_reach_jit_code_alone(make_recipe) -> None:
     before = torch._inductor.config.get_config_copy()
     steps = [
