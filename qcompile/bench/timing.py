@@ -1,5 +1,6 @@
-"""Timing arms in turn, A B C A B C, so that a machine whose speed drifts favours none."""
+"""Timing arms in turn, in another order each round, so that a machine whose speed drifts favours none."""
 
+import random
 import shutil
 import subprocess
 import time
@@ -38,9 +39,10 @@ class Rounds:
 def time_in_turn(
     arms: Mapping[str, Timed], rounds: int, warm_up: int, device: torch.device, progress: Progress
 ) -> Rounds:
-    """Time every arm once a round.
+    """Time every arm once a round, in an order drawn anew (from a fixed seed) for each.
 
-    An arm that runs out of memory falls out, and the others go on. Interrupted, what was measured is kept.
+    In a fixed order one arm would always follow the same other: after one that draws little power a GPU at its limit
+    clocks higher for a while. An arm that runs out of memory falls out, and the others go on. Interrupted, what was measured is kept.
 
     Args:
         arms: by name.
@@ -63,9 +65,10 @@ def time_in_turn(
                     _drop(found, name, error)
         alive = {name: arm for name, arm in arms.items() if name not in found.absent}
         with stage(progress, f"{rounds} rounds of {', '.join(alive)}"):
+            order = random.Random(0)
             try:
                 for _ in range(rounds):
-                    for name, arm in list(alive.items()):
+                    for name, arm in order.sample(list(alive.items()), len(alive)):
                         try:
                             with arm.around():
                                 found.ms[name].append(_time(arm.call, device))
