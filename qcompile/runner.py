@@ -21,6 +21,7 @@ from qcompile.change import Change
 from qcompile.errors import MachineError, StepError
 from qcompile.images import save_png
 from qcompile.noise import quiet_libraries
+from qcompile.original import load_subject
 from qcompile.pipeline import set_default_size
 from qcompile.planner import Plan, make_plan, meta_subject, resolve_device, walk
 from qcompile.progress import Progress, Silent, stage
@@ -29,7 +30,7 @@ from qcompile.quality.reference import Reference, errors_of, measure, outputs, r
 from qcompile.quality.tasks import NUM_SCORED, has_score, tasks_of
 from qcompile.recipe import Recipe
 from qcompile.steps import Phase, Workshop
-from qcompile.subject import Subject, load_subject, subject_of_model, subject_of_pipeline
+from qcompile.subject import Subject, subject_of_model, subject_of_pipeline
 
 
 @quiet_libraries()
@@ -83,7 +84,7 @@ def apply(
         with stage(progress, "check the compiler"):
             check_toolchain()
     with staged(target, overwrite) as root:
-        subject = _subject(recipe, pipeline, model, example_inputs, where, progress)
+        subject = _subject(recipe, pipeline, model, example_inputs, where, progress, _shrinks_on_gpu(plan, where))
         subject.rows_unknown = plan.rows_unknown
         built = _run(plan, subject, root, where, progress)
         with stage(progress, "write weights"):
@@ -100,17 +101,24 @@ def _subject(
     example_inputs: Sequence[Mapping[str, Any]],
     device: torch.device,
     progress: Progress,
+    streamed: bool,
 ) -> Subject:
     if model is not None:
         return subject_of_model(recipe, model.eval().requires_grad_(False), example_inputs)
     if pipeline is None:
-        return load_subject(recipe, device, progress)
+        return load_subject(recipe, device, progress, streamed)
     subject = subject_of_pipeline(recipe, pipeline)
     for component in subject.components.values():
         component.eval().requires_grad_(False)
     first = next(iter(subject.shapes.values()))
     set_default_size(pipeline, first.height, first.width)
     return subject
+
+
+def _shrinks_on_gpu(plan: Plan, device: torch.device) -> bool:
+    """Whether the original would need more of the GPU's memory than what becomes of it."""
+    denoiser = next(item for item in plan.components if item.name == plan.denoiser)
+    return device.type == "cuda" and denoiser.after < denoiser.before
 
 
 def _run(plan: Plan, subject: Subject, root: Path, device: torch.device, progress: Progress) -> Built:
@@ -127,6 +135,7 @@ def _run(plan: Plan, subject: Subject, root: Path, device: torch.device, progres
             # With its adapters the model is the one asked for: what they change is no error.
             reference = _reference(plan, subject, progress)
         if step.phase is Phase.COMPILE:
+            subject.settle()
             # What compiled code is held against; a later step of this phase must not see compiled output here.
             eager = eager or outputs(denoiser, calls)
             refuse_not_finite(subject, calls, eager, "the result's")  # here, where its layers can still be told apart
@@ -136,6 +145,7 @@ def _run(plan: Plan, subject: Subject, root: Path, device: torch.device, progres
             progress,
             bounds.max_compiled_error,
             pipeline=subject.pipeline,
+            device=device,
             inductor=plan.recipe.inductor_options(index),
             part_calls=subject.part_calls,
         )
@@ -147,6 +157,7 @@ def _run(plan: Plan, subject: Subject, root: Path, device: torch.device, progres
                 step.apply(module, changes, workshop)
         built.packages += workshop.packages
     reference = reference or _reference(plan, subject, progress)
+    subject.settle()
     with stage(progress, "verify"):
         _install(built, root, calls, device)
         built.measured, images = measure(subject, reference, "the result's")

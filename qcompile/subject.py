@@ -16,10 +16,9 @@ from qcompile.aot.capture import capture_first_call, copy_tensors, count_rows
 from qcompile.errors import PlanError, nearest
 from qcompile.known_values import KnownValues
 from qcompile.modules import linears
-from qcompile.pipeline import check_call, denoiser_of, load_pipeline, meta_twin, models_of, set_default_size
-from qcompile.progress import Progress, stage
+from qcompile.pipeline import check_call, denoiser_of, meta_twin, models_of
 from qcompile.recipe import DENOISER, Recipe, Shape
-from qcompile.source import find_folder
+from qcompile.streaming import Streaming
 
 SEED = 0
 """Seed of the noise in captured calls and verification images."""
@@ -40,6 +39,8 @@ class Subject:
     example_inputs: Sequence[Mapping[str, Any]] = ()
     rows_unknown: str | None = None
     """Why the denoiser can't say which rows its layers see: it needs values to run, and meta tensors have none."""
+    streaming: Streaming | None = None
+    """What brings the denoiser's blocks to the GPU while they run; None once all weights are where they run."""
     _calls: dict[str, Arguments] = field(default_factory=dict)
     _rows: dict[str, dict[str, tuple[int, ...]]] = field(default_factory=dict)
     _values: KnownValues = field(default_factory=KnownValues)
@@ -137,6 +138,12 @@ class Subject:
             name: tuple(count[name] for count in counts) for name in counts[0] if all(name in count for count in counts)
         }
 
+    def settle(self) -> None:
+        """Move every weight to where it runs; nothing to do unless blocks are streamed."""
+        if self.streaming is not None:
+            self.streaming.close()
+            self.streaming = None
+
     def twin(self) -> "Subject":
         """The same on meta, built from the configurations of the models."""
         models = {name: meta_twin(model) for name, model in self.components.items()}
@@ -194,22 +201,6 @@ def subject_of_pipeline(recipe: Recipe, pipeline: Any) -> Subject:
     components = models_of(pipeline)
     shapes = recipe.header.shapes or (Shape.model_validate({}),)
     return Subject(components, denoiser_of(components), pipeline, call, {shape.label: shape for shape in shapes})
-
-
-def load_subject(recipe: Recipe, device: torch.device, progress: Progress) -> Subject:
-    """A recipe's subject from the model that it names, loaded with its weights.
-
-    Raises:
-        ModelError: the model can't be found or loaded.
-        PlanError: as `subject_of_pipeline`.
-    """
-    source = recipe.header.model
-    with stage(progress, "load the model"):
-        pipeline = load_pipeline(find_folder(source.id, source.revision), getattr(torch, source.dtype), device)
-    subject = subject_of_pipeline(recipe, pipeline)
-    first = next(iter(subject.shapes.values()))
-    set_default_size(pipeline, first.height, first.width)
-    return subject
 
 
 def subject_of_model(recipe: Recipe, model: nn.Module, example_inputs: Sequence[Mapping[str, Any]]) -> Subject:

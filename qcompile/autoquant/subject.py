@@ -12,6 +12,7 @@ from torch import nn
 from qcompile.aot.callspec import Arguments
 from qcompile.change import Change
 from qcompile.errors import PlanError
+from qcompile.original import load_subject
 from qcompile.planner import walk
 from qcompile.progress import Progress, stage
 from qcompile.recipe import Recipe
@@ -19,7 +20,7 @@ from qcompile.steps import ComponentStep, Phase, PipelineStep, Step, Target, Wor
 from qcompile.steps.autoquant import AUTOQUANT
 from qcompile.steps.compile import Compile
 from qcompile.steps.quantize import Quantize
-from qcompile.subject import load_subject, subject_of_model, subject_of_pipeline
+from qcompile.subject import subject_of_model, subject_of_pipeline
 
 
 @dataclass(frozen=True)

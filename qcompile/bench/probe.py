@@ -3,6 +3,8 @@
 Run by `cold_start` as `python -m qcompile.bench.probe`; prints one JSON object as its last line.
 """
 
+from __future__ import annotations
+
 import argparse
 import json
 import os
@@ -13,9 +15,12 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qcompile.errors import MachineError
+
+if TYPE_CHECKING:
+    from qcompile.artifact.read import Artifact
 
 PROBED = ("eager", "jit_bf16", "eager_quantized", "jit", "aot")
 STEADY = 10
@@ -71,12 +76,14 @@ def main() -> int:
     with quiet_imports():
         import torch
 
+        from qcompile.artifact.read import read_artifact
         from qcompile.loader import load  # noqa: F401 (importing is what is timed)
     found = {"import": time.time() - started}
     begun = time.time()
-    pipeline = _load(options.arm, options.artifact, options.device)
+    artifact = read_artifact(options.artifact)
+    pipeline = _load(options.arm, artifact, options.device)
     found["load"] = time.time() - begun
-    found |= _run(pipeline, options.artifact, options.label, options.image, started)
+    found |= _run(pipeline, artifact, options.label, options.image, started)
     if torch.cuda.is_available() and options.device.startswith("cuda"):
         found["peak_gpu"] = torch.cuda.max_memory_allocated()
         found["resident_gpu"] = torch.cuda.memory_allocated()
@@ -85,10 +92,9 @@ def main() -> int:
     return 0
 
 
-def _load(arm: str, artifact: Path, device: str) -> Any:
+def _load(arm: str, artifact: Artifact, device: str) -> Any:
     import torch
 
-    from qcompile.artifact.read import read_artifact
     from qcompile.bench.arms import Stand, compile_step
     from qcompile.loader import load
     from qcompile.pipeline import load_pipeline
@@ -97,12 +103,11 @@ def _load(arm: str, artifact: Path, device: str) -> Any:
     if arm in ("aot", "jit", "eager_quantized"):
         pipeline = load(artifact, device=device, compiled=arm == "aot")
     else:
-        model = read_artifact(artifact).manifest.model
+        model = artifact.manifest.model
         folder = find_folder(model.id, model.revision)
         pipeline = load_pipeline(folder, getattr(torch, model.dtype), torch.device(device))
     if arm in ("jit", "jit_bf16"):
-        opened = read_artifact(artifact)
-        stand = Stand(opened, torch.device(device), {"it": pipeline}, {})
+        stand = Stand(artifact, torch.device(device), {"it": pipeline}, {})
         step, options = compile_step(stand)
         for part in step.targets(stand.model("it")).values():
             part.compile(options=dict(options))
@@ -110,15 +115,13 @@ def _load(arm: str, artifact: Path, device: str) -> Any:
     return pipeline
 
 
-def _run(pipeline: Any, artifact: Path, label: str, image: bool, started: float) -> dict[str, float]:
+def _run(pipeline: Any, artifact: Artifact, label: str, image: bool, started: float) -> dict[str, float]:
     import torch
 
     from qcompile import recipe as recipes
-    from qcompile.artifact.read import read_artifact
     from qcompile.subject import subject_of_pipeline
 
-    opened = read_artifact(artifact)
-    subject = subject_of_pipeline(recipes.parse(opened.recipe_text), pipeline)
+    subject = subject_of_pipeline(recipes.parse(artifact.recipe_text), pipeline)
     call = subject.calls()[label]
     denoiser = subject.components[subject.denoiser]
     seconds: list[float] = []

@@ -59,6 +59,8 @@ class Options:
     device: str | None = None
     built: Mapping[str, float] = field(default_factory=dict)
     """Seconds of the stages of the artifact's making, where it was made just now."""
+    built_peak_gpu_bytes: int | None = None
+    """GPU memory that its making took at most."""
 
 
 @dataclass
@@ -67,6 +69,8 @@ class _Found:
     ratios: list[Ratio] = field(default_factory=list)
     absent: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    step_ms: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    """Every timed step, by shape label and arm."""
     interrupted: bool = False
 
 
@@ -110,7 +114,7 @@ def bench(path: str | Path, options: Options, command: str, progress: Progress |
         found.interrupted = True
     if found.interrupted:
         found.notes.append("interrupted: holds what was measured by then")
-    return _record(found, artifact, command, device, options.built), found.interrupted
+    return _record(found, artifact, command, device, options), found.interrupted
 
 
 def _steps(
@@ -137,9 +141,9 @@ def _keep_steps(
     found: _Found, rounds: Rounds, label: str, stand: Stand, options: Options, against: Sequence[str]
 ) -> None:
     found.absent |= rounds.absent
-    for name, values in rounds.ms.items():
-        if values:
-            found.measured.append(measured(name, "step", values, "ms", label))
+    found.step_ms[label] = {name: values for name, values in rounds.ms.items() if values}
+    for name, values in found.step_ms[label].items():
+        found.measured.append(measured(name, "step", values, "ms", label))
     pairs = [*RATIOS, *(("aot", name) for name in against)]
     for mine, theirs in pairs:
         above, below = rounds.ms.get(mine), rounds.ms.get(theirs)
@@ -259,19 +263,24 @@ def _limits(found: _Found, stand: Stand, progress: Progress) -> None:
             found.measured.append(measured("machine", "limit", [limit.total_ms], "ms", label))
             found.measured.append(measured("machine", "limit, products", [limit.product_ms], "ms", label))
             found.measured.append(measured("machine", "limit, attention", [limit.attention_ms], "ms", label))
+            for arm, steps in found.step_ms.get(label, {}).items():
+                found.ratios.append(ratio("limit", arm, "step", [limit.total_ms] * len(steps), steps, label))
 
 
-def _record(
-    found: _Found, artifact: Artifact, command: str, device: torch.device, built: Mapping[str, float]
-) -> Record:
+def _record(found: _Found, artifact: Artifact, command: str, device: torch.device, options: Options) -> Record:
     manifest = artifact.manifest
     sizes: Mapping[str, int] = {name: record.bytes for name, record in manifest.files.items()}
     for package in manifest.packages:
         found.measured.append(
             measured("aot", f"build, {package.block}", [package.build_seconds], "s", package.shapes[0])
         )
-    for title, seconds in built.items():
+    for title, seconds in options.built.items():
         found.measured.append(measured("build", title, [seconds], "s"))
+    bytes_after = sum(item.bytes_after for item in manifest.components.values())
+    if options.built_peak_gpu_bytes:
+        peak = float(options.built_peak_gpu_bytes)
+        found.measured.append(measured("build", "peak_gpu", [peak], "bytes"))
+        found.ratios.append(ratio("build", "weights", "peak_gpu", [peak], [float(bytes_after)]))
     return Record(
         command=command,
         date=datetime.date.today().isoformat(),
@@ -282,7 +291,7 @@ def _record(
         environment=current(str(device)),
         cpus=os.cpu_count() or 1,
         bytes_before=sum(item.bytes_before for item in manifest.components.values()),
-        bytes_after=sum(item.bytes_after for item in manifest.components.values()),
+        bytes_after=bytes_after,
         package_bytes=sum(sizes[package.file] for package in manifest.packages),
         measured=tuple(found.measured),
         ratios=tuple(found.ratios),

@@ -42,7 +42,8 @@ def time_in_turn(
     """Time every arm once a round, in an order drawn anew (from a fixed seed) for each.
 
     In a fixed order one arm would always follow the same other: after one that draws little power a GPU at its limit
-    clocks higher for a while. An arm that runs out of memory falls out, and the others go on. Interrupted, what was measured is kept.
+    clocks higher for a while. An arm that runs out of memory falls out, and the others go on. Interrupted, what was
+    measured is kept.
 
     Args:
         arms: by name.

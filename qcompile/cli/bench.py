@@ -73,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
         from qcompile.bench.run import Options, bench
     command = shlex.join(["qcompile", *sys.argv[1:]])
     with tempfile.TemporaryDirectory() as temporary, shown(silently=options.json) as progress:
-        folder, built = _artifact(options, Path(temporary), progress)
+        folder, built, peak_gpu_bytes = _artifact(options, Path(temporary), progress)
         chosen = Options(
             arms=tuple(filter(None, options.arms.split(","))),
             against=tuple(options.against),
@@ -84,6 +84,7 @@ def run(options: argparse.Namespace) -> int:
             usd_per_hour=options.usd_per_hour,
             device=options.device,
             built=built,
+            built_peak_gpu_bytes=peak_gpu_bytes,
         )
         record, interrupted = bench(folder, chosen, command, progress)
     if options.record:
@@ -96,11 +97,15 @@ def run(options: argparse.Namespace) -> int:
     return INTERRUPTED if interrupted else 0
 
 
-def _artifact(options: argparse.Namespace, temporary: Path, progress: Progress) -> tuple[Path, dict[str, float]]:
-    """The artifact to measure, and how long the stages of its making took where it was made just now."""
+def _artifact(
+    options: argparse.Namespace, temporary: Path, progress: Progress
+) -> tuple[Path, dict[str, float], int | None]:
+    """The artifact to measure; where it was made just now, how long its stages took and how much GPU memory at most."""
     source = Path(options.source)
     if source.suffix not in (".yaml", ".yml"):
-        return source, {}
+        return source, {}, None
+    import torch
+
     from qcompile import recipe as recipes
     from qcompile.progress import Stopwatch
     from qcompile.runner import apply
@@ -109,7 +114,7 @@ def _artifact(options: argparse.Namespace, temporary: Path, progress: Progress) 
     watch = Stopwatch(progress)
     target = Path(options.out) if options.out else temporary / recipe.name
     apply(recipe, out=target, device=options.device, progress=watch)
-    return target, watch.seconds
+    return target, watch.seconds, torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
 
 
 def text(record: Record) -> str:

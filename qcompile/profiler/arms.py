@@ -14,12 +14,13 @@ from qcompile.aot.options import options_of
 from qcompile.artifact.read import Artifact
 from qcompile.errors import MachineError, ModelError
 from qcompile.loader import load
+from qcompile.original import load_subject
 from qcompile.planner import make_plan, meta_subject, resolve_device, walk
 from qcompile.progress import Progress, stage
 from qcompile.recipe import Recipe
 from qcompile.steps import Phase, Workshop
 from qcompile.steps.compile import Compile
-from qcompile.subject import Subject, load_subject, subject_of_pipeline
+from qcompile.subject import Subject, subject_of_pipeline
 
 Mode = Literal["packages", "torch.compile", "eager"]
 

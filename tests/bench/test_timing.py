@@ -27,9 +27,11 @@ class Arm:
 
 def test_arms_take_turns_after_their_warm_up() -> None:
     log: list[str] = []
-    rounds = time_in_turn({name: Timed(Arm(name, log)) for name in "AB"}, 3, 2, CPU, Silent())
-    assert "".join(log) == "AABB" + "ABABAB"
-    assert {name: len(values) for name, values in rounds.ms.items()} == {"A": 3, "B": 3}
+    rounds = time_in_turn({name: Timed(Arm(name, log)) for name in "AB"}, 8, 2, CPU, Silent())
+    turns = ["".join(log)[index : index + 2] for index in range(4, len(log), 2)]
+    assert "".join(log[:4]) == "AABB"
+    assert set(turns) == {"AB", "BA"}  # each once a round, and not always in the same order
+    assert {name: len(values) for name, values in rounds.ms.items()} == {"A": 8, "B": 8}
     assert rounds.first_ms.keys() == {"A", "B"}
 
 

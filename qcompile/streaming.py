@@ -1,0 +1,122 @@
+"""A model runs on a GPU while the weights of its blocks stay in the computer's own memory.
+
+`apply` runs the original once more, for reference, and the original is larger than what becomes of it. Each block's
+weights come to the GPU while the block before it computes, and are forgotten there afterwards, so that the original
+takes two blocks of GPU memory instead of all.
+"""
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from qcompile.errors import MachineError
+from qcompile.modules import repeated_blocks
+
+ALIGNMENT_BYTES = 256
+
+
+class Streaming:
+    """Streams the blocks of one model until it is closed. Steps may change the model meanwhile.
+
+    What a step moves to the GPU stays there; what is still in the computer's memory when a block runs comes and goes.
+    """
+
+    def __init__(self, model: nn.Module, device: torch.device) -> None:
+        """Move everything outside of the blocks to `device`, a GPU, and lock the memory of the blocks' weights.
+
+        The block that holds the model's first parameter moves too, since diffusers takes that parameter's device for
+        the model's.
+
+        Raises:
+            MachineError: the driver can't lock that much memory.
+        """
+        first = next(model.parameters(), None)
+        blocks = [
+            block for block in repeated_blocks(model).values() if all(tensor is not first for tensor in _tensors(block))
+        ]
+        self._device = device
+        self._model = model
+        self._blocks = blocks
+        self._side = torch.cuda.Stream(device)
+        self._ahead: tuple[int, list[tuple[torch.Tensor, torch.Tensor]]] = (-1, [])
+        self._home: dict[int, list[tuple[torch.Tensor, torch.Tensor]]] = {}
+        streamed = {id(tensor) for block in blocks for tensor in _tensors(block)}
+        for tensor in _tensors(model):
+            if id(tensor) not in streamed:
+                tensor.data = tensor.data.to(device)
+        self._locked = [buffer for block in blocks if (buffer := _lock(block)) is not None]
+        self._hooks = [
+            hook
+            for index, block in enumerate(blocks)
+            for hook in (
+                block.register_forward_pre_hook(partial(self._bring, index), prepend=True),
+                block.register_forward_hook(partial(self._put_back, index), always_call=True),
+            )
+        ]
+
+    def close(self) -> None:
+        """Move what is not on the GPU yet there, for good, and let go of the rest."""
+        for hook in self._hooks:
+            hook.remove()
+        self._ahead = (-1, [])
+        for tensor in _tensors(self._model):
+            if tensor.device.type == "cpu":
+                tensor.data = tensor.data.to(self._device)
+        torch.cuda.synchronize(self._device)
+        for buffer in self._locked:
+            torch.cuda.check_error(torch.cuda.cudart().cudaHostUnregister(buffer.data_ptr()))
+        self._locked = []
+
+    def _bring(self, index: int, *_: Any) -> None:
+        found, copies = self._ahead
+        if found != index:
+            copies = self._fetch(index)
+        torch.cuda.current_stream(self._device).wait_stream(self._side)
+        self._home[index] = [(tensor, tensor.data) for tensor, _ in copies]
+        for tensor, copy in copies:
+            tensor.data = copy
+        following = (index + 1) % len(self._blocks)
+        self._ahead = (following, self._fetch(following) if following != index else [])
+
+    def _fetch(self, index: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        with torch.cuda.stream(self._side):
+            return [
+                (tensor, tensor.data.to(self._device, non_blocking=True))
+                for tensor in _tensors(self._blocks[index])
+                if tensor.device.type == "cpu"
+            ]
+
+    def _put_back(self, index: int, *_: Any) -> None:
+        # The block has to be done before its memory serves the next one; the copy that is under way goes on.
+        torch.cuda.current_stream(self._device).synchronize()
+        for tensor, home in self._home.pop(index, []):
+            tensor.data = home
+
+
+def _tensors(module: nn.Module) -> list[torch.Tensor]:
+    return [*module.parameters(), *module.buffers()]
+
+
+def _lock(block: nn.Module) -> torch.Tensor | None:
+    """Gather a block's tensors in one page-locked buffer, which GPUs read several times as fast.
+
+    torch's own pinned memory comes in powers of two, and is kept by the process when it is free.
+    """
+    tensors = [tensor for tensor in _tensors(block) if tensor.device.type == "cpu" and tensor.numel()]
+    sizes = [-(-tensor.nbytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES for tensor in tensors]
+    if not tensors:
+        return None
+    buffer = torch.empty(sum(sizes), dtype=torch.uint8)
+    try:
+        torch.cuda.check_error(torch.cuda.cudart().cudaHostRegister(buffer.data_ptr(), buffer.numel(), 0))
+    except RuntimeError as error:
+        raise MachineError(
+            f"{buffer.numel() / 1e6:,.0f} MB of memory could not be locked for the GPU ({error}). Raise the limit of "
+            "locked memory (ulimit -l), or apply the recipe to a live pipeline that is on the GPU already."
+        ) from error
+    for tensor, part in zip(tensors, buffer.split(sizes), strict=True):
+        flat = part[: tensor.nbytes].view(tensor.dtype).view(tensor.shape)
+        tensor.data = flat.copy_(tensor.data)
+    return buffer
