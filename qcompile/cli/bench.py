@@ -12,8 +12,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qcompile.cli.options import add_device, add_json, at_least_one
+from qcompile.cli.options import add_json, add_recipe_options, at_least_one
 from qcompile.cli.table import megabytes, table
+from qcompile.errors import PlanError
 
 if TYPE_CHECKING:
     from qcompile.bench.record import Record
@@ -46,7 +47,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-limits", action="store_true", help="leave out the ceilings of the machine")
     parser.add_argument("--usd-per-hour", metavar="PRICE", type=float, help="price of the machine, for costs of images")
     parser.add_argument("--out", metavar="DIR", help="with a recipe: keep the artifact here")
-    parser.add_argument("--model", metavar="M", help="with a recipe: in place of model.id")
     parser.add_argument(
         "--record",
         metavar="PATH",
@@ -54,7 +54,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         const="recipes/measured",
         help="write the record: a file, or a folder that gets RECIPE.DEVICE.json (default: recipes/measured)",
     )
-    add_device(parser)
+    add_recipe_options(parser)
     add_json(parser)
 
 
@@ -62,7 +62,6 @@ def run(options: argparse.Namespace) -> int:
     """Measure, print, and write the record."""
     from qcompile.cli.imports import heavy_imports
     from qcompile.cli.progress import shown
-    from qcompile.errors import PlanError
 
     if options.images < 0 or options.cold_starts < 0:
         raise PlanError("--images and --cold-starts: 0 leaves them out; negative numbers mean nothing.")
@@ -103,6 +102,8 @@ def _artifact(
     """The artifact to measure; where it was made just now, how long its stages took and how much GPU memory at most."""
     source = Path(options.source)
     if source.suffix not in (".yaml", ".yml"):
+        if options.overrides or options.model:
+            raise PlanError(f"{source} is an artifact: --set and --model go with a recipe, which is applied first.")
         return source, {}, None
     import torch
 
@@ -110,7 +111,7 @@ def _artifact(
     from qcompile.progress import Stopwatch
     from qcompile.runner import apply
 
-    recipe = recipes.read(source, (), options.model)
+    recipe = recipes.read(source, options.overrides, options.model)
     watch = Stopwatch(progress)
     target = Path(options.out) if options.out else temporary / recipe.name
     apply(recipe, out=target, device=options.device, progress=watch)

@@ -54,6 +54,7 @@ class Case:
 
 
 CASES = (
+    Case("flux_bf16", "flux_dev", 0, 23.803),
     Case("flux_int8", "flux_dev", 19 * 8 + 38 * 3, 15.206, compiled=True),
     Case("flux_fp8", "flux_dev", 19 * 8 + 38 * 3, 15.204),
     Case("flux_fp8_row", "flux_dev", 19 * 8 + 38 * 3, 15.204),

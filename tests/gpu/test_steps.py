@@ -1,5 +1,6 @@
 """Steps whose point is the GPU."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -7,26 +8,33 @@ import numpy as np
 import pytest
 import torch
 from conftest import demo_data
+from gallery.cases import FAMILIES
 
 import qcompile
+from qcompile.pipeline import load_pipeline
+from qcompile.steps.tune_scheduler import TuneScheduler
 
 CALL = {name: value for name, value in demo_data()["call"].items() if name != "prompt"}
 
 
-def synchronizations(pipeline: Any) -> list[str]:
-    """What torch says of every wait for the GPU between the second and the last denoising step."""
-    import warnings
-
+def synchronizations(pipeline: Any, first: Any, **call: Any) -> list[str]:
+    """What torch says of every wait for the GPU from the first call of the method `first` to the last denoising step."""
     pipeline.set_progress_bar_config(disable=True)
+    last = call["num_inference_steps"] - 1
 
     def watch(_: Any, index: int, timestep: Any, tensors: dict) -> dict:
-        torch.cuda.set_sync_debug_mode("warn" if index < CALL["num_inference_steps"] - 1 else "default")
+        torch.cuda.set_sync_debug_mode("warn" if index < last else "default")
         return tensors
 
-    with warnings.catch_warnings(record=True) as caught:
+    def begins(*args: Any, **kwargs: Any) -> Any:
+        torch.cuda.set_sync_debug_mode("warn")
+        return first(*args, **kwargs)
+
+    with warnings.catch_warnings(record=True) as caught, pytest.MonkeyPatch.context() as patch:
         warnings.simplefilter("always")
+        patch.setattr(first.__self__, first.__name__, begins)
         try:
-            pipeline("a red circle on a white background", callback_on_step_end=watch, output_type="latent", **CALL)
+            pipeline("a red circle on a white background", callback_on_step_end=watch, output_type="latent", **call)
         finally:
             torch.cuda.set_sync_debug_mode("default")
     return [f"{item.filename}:{item.lineno}" for item in caught if "called a synchronizing" in str(item.message)]
@@ -36,11 +44,22 @@ def test_no_step_waits_for_the_gpu_with_a_tuned_scheduler(make_recipe, tmp_path:
     steps = [{"tune_scheduler": {}}, {"quantize": {"component": "transformer", "scheme": "int8_weight_only"}}]
     qcompile.apply(make_recipe(steps=steps), out=tmp_path / "tuned")
     pipe = qcompile.load(tmp_path / "tuned")
-    assert synchronizations(pipe) == []
+    assert synchronizations(pipe, pipe.transformer.forward, **CALL) == []
+
+
+def test_the_scheduler_of_sdxl_waits_until_it_is_tuned(tmp_path: Path) -> None:
+    pipe = load_pipeline(FAMILIES["sdxl"].write_twin(tmp_path / "sdxl"), torch.bfloat16, torch.device("cuda"))
+    call = {"num_inference_steps": 4, "height": 64, "width": 64}
+    untuned = synchronizations(pipe, pipe.scheduler.scale_model_input, **call)
+    print("untuned:", untuned)
+    assert any("scheduling_" in place for place in untuned)
+    TuneScheduler().prepare(pipe)
+    assert synchronizations(pipe, pipe.scheduler.scale_model_input, **call) == []
 
 
 def test_steps_of_a_compiled_artifact_wait_for_nothing(cuda_artifact: Path) -> None:
-    assert synchronizations(qcompile.load(cuda_artifact)) == []
+    pipe = qcompile.load(cuda_artifact)
+    assert synchronizations(pipe, pipe.transformer.forward, **CALL) == []
 
 
 @pytest.mark.parametrize("backend", ["cudnn", "efficient", "math"])
