@@ -77,8 +77,9 @@ class Streaming:
         self._home[index] = [(tensor, tensor.data) for tensor, _ in copies]
         for tensor, copy in copies:
             tensor.data = copy
-        following = (index + 1) % len(self._blocks)
-        self._ahead = (following, self._fetch(following) if following != index else [])
+        # Nothing is fetched for the next run: a step may change the model before it.
+        following = index + 1
+        self._ahead = (following, self._fetch(following) if following < len(self._blocks) else [])
 
     def _fetch(self, index: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
         with torch.cuda.stream(self._side):
