@@ -79,3 +79,27 @@ def test_names_that_are_none() -> None:
         check_names({"_data": {"a": [{"_type": "torch.dtype", "_data": "load"}]}})
     with pytest.raises(ValueError, match="'__init__' is no value of 'KernelPreference'"):
         check_names({"a": {"_type": "KernelPreference", "_data": "__init__"}})
+
+
+@pytest.mark.parametrize("name", ["mro", "name", "symmetric", ["SYMMETRIC"], None])
+def test_names_of_no_member_of_an_enumeration(name: Any) -> None:
+    check_names({"a": {"_type": "MappingType", "_data": "SYMMETRIC"}})
+    with pytest.raises(ValueError, match="is no value of 'MappingType'; allowed are SYMMETRIC, "):
+        check_names({"a": [{"_type": "MappingType", "_data": name}]})
+
+
+@pytest.mark.parametrize("shape", [[16], [], [2, 16, 1000]])
+def test_tiles_have_two_dimensions(shape: list[int]) -> None:
+    weight, parts = tiles()
+    made = type(weight)(**parts, block_size=[1] * len(shape), shape=torch.Size(shape))
+    with pytest.raises(ValueError, match="tiles of four bits have two dimensions"):
+        check_parts(made, parts)
+
+
+@pytest.mark.parametrize("block_size", [None, "all", 1.5, {}])
+def test_blocks_that_are_left_out(block_size: Any) -> None:
+    weight = quantized("float8_weight_only").weight
+    weight.block_size = block_size
+    parts = parts_of(weight) | {"scale": torch.ones(3, 1)}
+    with pytest.raises(ValueError, match="a number or a list of numbers is needed"):
+        check_parts(weight, parts)
