@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from qcompile.aot.callspec import Arguments
+from qcompile.aot.options import check_options, options_of
 from qcompile.change import Change
 from qcompile.errors import PlanError
 from qcompile.planner import walk
@@ -18,6 +19,7 @@ from qcompile.recipe import Recipe
 from qcompile.steps import ComponentStep, Phase, PipelineStep, Step, Target, Workshop
 from qcompile.steps.autoquant import AUTOQUANT
 from qcompile.steps.compile import Compile
+from qcompile.steps.inductor import Inductor
 from qcompile.steps.quantize import Quantize
 from qcompile.subject import load_subject, subject_of_model, subject_of_pipeline
 
@@ -48,6 +50,8 @@ class Prepared:
     calls: Mapping[str, Arguments]
     """Arguments of its forward by shape label."""
     tasks: tuple[Task, ...]
+    compiler_options: Mapping[str, Any]
+    """Options with which the recipe compiles the denoiser, less those that a single layer's latency can't show."""
 
 
 class _Candidates(Quantize):
@@ -90,7 +94,7 @@ def prepare(
 
     Raises:
         ModelError, PlanError: as `apply` does; also where the step names another component than the denoiser, or one
-            that is not compiled.
+            that is not compiled, and for compiler options that torch does not know.
     """
     if pipeline is not None and any(isinstance(step, PipelineStep) for step in recipe.steps):
         pipeline = copy.deepcopy(pipeline)
@@ -101,9 +105,12 @@ def prepare(
     else:
         subject = load_subject(recipe, device, progress)
     recipe = recipe.naming(subject.denoiser)
-    modes: dict[int, str] = {}
-    for index, found in autoquant_steps(recipe).items():
-        modes[index] = _compile_mode(recipe, index, found, subject.denoiser)
+    # No quantize step may come after a compile step, so that the same one follows every autoquant step.
+    compiled_by = {
+        index: _compile_step(recipe, index, found, subject.denoiser) for index, found in autoquant_steps(recipe).items()
+    }
+    last = max(compiled_by)
+    options = _compiler_options(recipe, compiled_by[last])
     with stage(progress, "capture calls"):
         calls = subject.calls()
     rewritten = any(step.owner == subject.denoiser and step.phase < Phase.QUANTIZE for step in recipe.steps)
@@ -111,7 +118,6 @@ def prepare(
         subject.components[subject.denoiser] = copy.deepcopy(subject.components[subject.denoiser])
     stand_in = replace(recipe, steps=tuple(_stand_in(step, subject.denoiser) for step in recipe.steps))
     tasks = []
-    last = max(modes)
     for index, (step, module, changes) in enumerate(walk(stand_in, subject, device.type)):
         if step.phase < Phase.QUANTIZE:
             step.restructure(module)
@@ -121,28 +127,48 @@ def prepare(
             step.apply(module, changes, workshop)
         if isinstance(step, _Candidates):
             layers = {change.module: module.get_submodule(change.module) for change in changes if change.action}
-            tasks.append(Task(index, step, layers, modes[index]))  # type: ignore[arg-type]
+            mode = recipe.steps[compiled_by[index]].mode  # type: ignore[attr-defined]
+            tasks.append(Task(index, step, layers, mode))  # type: ignore[arg-type]
         if index == last:
             break  # before later steps ask what scheme it is
-    return Prepared(subject.components[subject.denoiser], calls, tuple(tasks))
+    return Prepared(subject.components[subject.denoiser], calls, tuple(tasks), options)
 
 
-def _compile_mode(recipe: Recipe, index: int, step: Quantize, denoiser: str) -> str:
+def _compile_step(recipe: Recipe, index: int, step: Quantize, denoiser: str) -> int:
+    """Index of the step that compiles the layers of autoquant step `index`."""
     place = f"steps.{index}.{step.kind}"
     if step.component != denoiser:
         raise PlanError(
             f"{place}.component: autoquant measures layers of the denoiser ({denoiser}), whose calls are captured. "
             f"Name a scheme for {step.component}."
         )
-    later = recipe.steps[index + 1 :]
-    modes = [other.mode for other in later if isinstance(other, Compile) and other.component == denoiser]
-    if not modes:
+    later = [
+        found
+        for found, other in enumerate(recipe.steps)
+        if found > index and isinstance(other, Compile) and other.component == denoiser
+    ]
+    if not later:
         raise PlanError(
             f"{place}.scheme: autoquant measures compiled layers, but no later step compiles {denoiser}, and schemes "
             f"that are fast compiled can be slow otherwise. Add `- compile: {{component: {denoiser}, mode: aot}}`, or "
             "name a scheme."
         )
-    return modes[0]
+    return later[0]
+
+
+def _compiler_options(recipe: Recipe, index: int) -> dict[str, Any]:
+    """Options of compile step `index` that layers are measured with."""
+    step = recipe.steps[index]
+    assert isinstance(step, Compile)
+    for before, other in enumerate(recipe.steps[:index]):
+        # A plan asks the steps themselves; here a wrong option would look like a compiler that does not work.
+        if isinstance(other, Inductor) and other.owner == step.owner:
+            check_options(other.options, f"steps.{before}.{other.kind}.options")
+    options = options_of(step.tuning, recipe.inductor_options(index))
+    # A CUDA graph spares the launches of a whole step. One layer is timed without its launches anyway, and a graph of
+    # its own would add a copy of its inputs, which the whole step does not make.
+    options.pop("triton.cudagraphs", None)
+    return options
 
 
 def _stand_in(step: Step, denoiser: str) -> Step:
