@@ -61,10 +61,19 @@ def _check_blocks(tensor: torch.Tensor, held: Mapping[str, torch.Tensor], blocks
     for part in ("scale", "zero_point"):
         if part in held and held[part].numel() != torch.Size(need).numel():
             raise ValueError(f"{part} has the shape {list(held[part].shape)}; for blocks of {blocks} it must be {need}")
-    if type(tensor).__name__ == "Int4Tensor" and 2 * held["qdata"].numel() != tensor.numel():
-        raise ValueError(f"qdata has the shape {list(held['qdata'].shape)}; it must have half the elements of {shape}")
+    if type(tensor).__name__ == "Int4Tensor":
+        _check_rows(shape, held, need)
     if type(tensor).__name__ == "Int4TilePackedTo4dTensor":
         _check_tiles(shape, held, blocks)
+
+
+def _check_rows(shape: list[int], held: Mapping[str, torch.Tensor], blocks: list[int]) -> None:
+    """Two weights of a row a byte, and [groups, out] scales: the kernel takes its loops' ends from these shapes."""
+    if len(shape) != 2 or shape[1] % 2:
+        raise ValueError(f"the shape is {shape}; rows of four bits have two dimensions and even lengths")
+    for part, need in (("qdata", [shape[0], shape[1] // 2]), ("scale", blocks[::-1]), ("zero_point", blocks[::-1])):
+        if list(held[part].shape) != need:
+            raise ValueError(f"{part} has the shape {list(held[part].shape)}; for {shape} it must be {need}")
 
 
 def _check_tiles(shape: list[int], held: Mapping[str, torch.Tensor], blocks: list[int]) -> None:
