@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from qcompile.aot.callspec import Arguments
-from qcompile.aot.options import check_options, options_of
+from qcompile.aot.options import options_of
 from qcompile.change import Change
 from qcompile.errors import PlanError
 from qcompile.planner import walk
@@ -19,9 +19,8 @@ from qcompile.recipe import Recipe
 from qcompile.steps import ComponentStep, Phase, PipelineStep, Step, Target, Workshop
 from qcompile.steps.autoquant import AUTOQUANT
 from qcompile.steps.compile import Compile
-from qcompile.steps.inductor import Inductor
 from qcompile.steps.quantize import Quantize
-from qcompile.subject import load_subject, subject_of_model, subject_of_pipeline
+from qcompile.subject import Subject, load_subject, subject_of_model, subject_of_pipeline
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ class _Candidates(Quantize):
 
 
 class _Elsewhere(ComponentStep):
-    """Stands for a step of another component."""
+    """Stands for a step that is not looked at."""
 
     kind: ClassVar[str] = "elsewhere"
     phase: ClassVar[Phase] = Phase.REWRITE
@@ -94,7 +93,7 @@ def prepare(
 
     Raises:
         ModelError, PlanError: as `apply` does; also where the step names another component than the denoiser, or one
-            that is not compiled, and for compiler options that torch does not know.
+            that is not compiled.
     """
     if pipeline is not None and any(isinstance(step, PipelineStep) for step in recipe.steps):
         pipeline = copy.deepcopy(pipeline)
@@ -105,6 +104,9 @@ def prepare(
     else:
         subject = load_subject(recipe, device, progress)
     recipe = recipe.naming(subject.denoiser)
+    for index, step in enumerate(recipe.steps):
+        if step.owner is not None:
+            subject.component(step.owner, f"steps.{index}.{step.kind}")
     # No quantize step may come after a compile step, so that the same one follows every autoquant step.
     compiled_by = {
         index: _compile_step(recipe, index, found, subject.denoiser) for index, found in autoquant_steps(recipe).items()
@@ -131,7 +133,17 @@ def prepare(
             tasks.append(Task(index, step, layers, mode))  # type: ignore[arg-type]
         if index == last:
             break  # before later steps ask what scheme it is
+    _plan_compilation(recipe, subject, device.type)
     return Prepared(subject.components[subject.denoiser], calls, tuple(tasks), options)
+
+
+def _plan_compilation(recipe: Recipe, subject: Subject, device_type: str) -> None:
+    """Refuse what `apply` would refuse after minutes of measuring."""
+    steps = tuple(
+        step if step.phase is Phase.COMPILE else _Elsewhere(component=subject.denoiser) for step in recipe.steps
+    )
+    for _ in walk(replace(recipe, steps=steps), subject, device_type):
+        pass
 
 
 def _compile_step(recipe: Recipe, index: int, step: Quantize, denoiser: str) -> int:
@@ -160,10 +172,6 @@ def _compiler_options(recipe: Recipe, index: int) -> dict[str, Any]:
     """Options of compile step `index` that layers are measured with."""
     step = recipe.steps[index]
     assert isinstance(step, Compile)
-    for before, other in enumerate(recipe.steps[:index]):
-        # A plan asks the steps themselves; here a wrong option would look like a compiler that does not work.
-        if isinstance(other, Inductor) and other.owner == step.owner:
-            check_options(other.options, f"steps.{before}.{other.kind}.options")
     options = options_of(step.tuning, recipe.inductor_options(index))
     # A CUDA graph spares the launches of a whole step. One layer is timed without its launches anyway, and a graph of
     # its own would add a copy of its inputs, which the whole step does not make.

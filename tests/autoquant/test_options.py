@@ -80,6 +80,22 @@ def test_an_option_that_torch_does_not_know_is_no_broken_compiler(cache: Path) -
     assert stopwatch.asked == []
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"tuning": "max-autotune"}, r"steps.1.compile.tuning: max-autotune uses CUDA graphs, which packages"),
+        ({"method": "decode", "scope": "full"}, r"steps.1.compile.method: Model has no decoder"),
+    ],
+)
+def test_a_compile_step_that_does_not_fit_is_refused_before_measuring(
+    cache: Path, options: dict[str, str], message: str
+) -> None:
+    stopwatch = FakeStopwatch()
+    with pytest.raises(PlanError, match=message):
+        run(compiled(**options), stopwatch, cache)
+    assert stopwatch.asked == []
+
+
 @pytest.mark.slow
 def test_they_reach_the_compiler() -> None:
     inside = []
