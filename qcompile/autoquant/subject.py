@@ -20,7 +20,7 @@ from qcompile.steps import ComponentStep, Phase, PipelineStep, Step, Target, Wor
 from qcompile.steps.autoquant import AUTOQUANT
 from qcompile.steps.compile import Compile
 from qcompile.steps.quantize import Quantize
-from qcompile.subject import Subject, load_subject, subject_of_model, subject_of_pipeline
+from qcompile.subject import load_subject, subject_of_model, subject_of_pipeline
 
 
 @dataclass(frozen=True)
@@ -133,17 +133,14 @@ def prepare(
             tasks.append(Task(index, step, layers, mode))  # type: ignore[arg-type]
         if index == last:
             break  # before later steps ask what scheme it is
-    _plan_compilation(recipe, subject, device.type)
+    for _ in walk(_only_compilation(recipe, subject.denoiser), subject, device.type):
+        pass  # what `apply` would refuse after minutes of measuring is refused here
     return Prepared(subject.components[subject.denoiser], calls, tuple(tasks), options)
 
 
-def _plan_compilation(recipe: Recipe, subject: Subject, device_type: str) -> None:
-    """Refuse what `apply` would refuse after minutes of measuring."""
-    steps = tuple(
-        step if step.phase is Phase.COMPILE else _Elsewhere(component=subject.denoiser) for step in recipe.steps
-    )
-    for _ in walk(replace(recipe, steps=steps), subject, device_type):
-        pass
+def _only_compilation(recipe: Recipe, denoiser: str) -> Recipe:
+    steps = (step if step.phase is Phase.COMPILE else _Elsewhere(component=denoiser) for step in recipe.steps)
+    return replace(recipe, steps=tuple(steps))
 
 
 def _compile_step(recipe: Recipe, index: int, step: Quantize, denoiser: str) -> int:
