@@ -1,5 +1,6 @@
 """What a file may say of a torchao tensor: torchao itself believes most of it, and its kernels read past the end."""
 
+import enum
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,11 +18,12 @@ def check_names(value: Any) -> None:
             check_names(inner)
     if not isinstance(value, dict):
         return
-    data = value.get("_data")
-    if value.get("_type") == "torch.dtype" and not isinstance(getattr(torch, str(data), None), torch.dtype):
+    kind, data = value.get("_type"), value.get("_data")
+    if kind == "torch.dtype" and not isinstance(getattr(torch, str(data), None), torch.dtype):
         raise ValueError(f"{data!r} is no dtype")
-    if isinstance(data, str) and data.startswith("_"):
-        raise ValueError(f"{data!r} is no value of {value.get('_type')!r}")
+    known = _enumerations().get(str(kind))
+    if known is not None and not (isinstance(data, str) and data in known.__members__):
+        raise ValueError(f"{data!r} is no value of {kind!r}; allowed are {', '.join(known.__members__)}")
     for inner in value.values():
         check_names(inner)
 
@@ -32,11 +34,22 @@ def check_parts(tensor: torch.Tensor, held: Mapping[str, torch.Tensor]) -> None:
     Raises:
         ValueError: naming the part.
     """
-    blocks = getattr(tensor, "block_size", None)
+    if not hasattr(tensor, "block_size"):
+        return
+    blocks = tensor.block_size
     if isinstance(blocks, int):
         _check_microscaling(tensor, held, blocks)
-    elif blocks is not None:
+    elif isinstance(blocks, list | tuple):
         _check_blocks(tensor, held, list(blocks))
+    else:
+        raise ValueError(f"block_size is {blocks!r:.80}; a number or a list of numbers is needed")
+
+
+def _enumerations() -> dict[str, type[enum.Enum]]:
+    """Enumerations whose members torchao looks up by name."""
+    from torchao.prototype.safetensors.safetensors_utils import ALLOWED_CLASSES
+
+    return {name: kind for name, kind in ALLOWED_CLASSES.items() if issubclass(kind, enum.Enum)}
 
 
 def _check_blocks(tensor: torch.Tensor, held: Mapping[str, torch.Tensor], blocks: list[Any]) -> None:
@@ -48,13 +61,24 @@ def _check_blocks(tensor: torch.Tensor, held: Mapping[str, torch.Tensor], blocks
     for part in ("scale", "zero_point"):
         if part in held and held[part].numel() != torch.Size(need).numel():
             raise ValueError(f"{part} has the shape {list(held[part].shape)}; for blocks of {blocks} it must be {need}")
-    if type(tensor).__name__ == "Int4Tensor" and 2 * held["qdata"].numel() != tensor.numel():
-        raise ValueError(f"qdata has the shape {list(held['qdata'].shape)}; it must have half the elements of {shape}")
+    if type(tensor).__name__ == "Int4Tensor":
+        _check_rows(shape, held, need)
     if type(tensor).__name__ == "Int4TilePackedTo4dTensor":
         _check_tiles(shape, held, blocks)
 
 
+def _check_rows(shape: list[int], held: Mapping[str, torch.Tensor], blocks: list[int]) -> None:
+    """Two weights of a row a byte, and [groups, out] scales: the kernel takes its loops' ends from these shapes."""
+    if len(shape) != 2 or shape[1] % 2:
+        raise ValueError(f"the shape is {shape}; rows of four bits have two dimensions and even lengths")
+    for part, need in (("qdata", [shape[0], shape[1] // 2]), ("scale", blocks[::-1]), ("zero_point", blocks[::-1])):
+        if list(held[part].shape) != need:
+            raise ValueError(f"{part} has the shape {list(held[part].shape)}; for {shape} it must be {need}")
+
+
 def _check_tiles(shape: list[int], held: Mapping[str, torch.Tensor], blocks: list[int]) -> None:
+    if len(shape) != 2:
+        raise ValueError(f"the shape is {shape}; tiles of four bits have two dimensions")
     rows, columns = _up(shape[0], 8), _up(shape[1], 1024)
     for part, need in (
         ("qdata", (rows // 8, columns // 128, 32, 4)),

@@ -1,4 +1,4 @@
-"""Latencies measured before, in one JSON file by machine and shape.
+"""Latencies measured before, in one JSON file by machine (with versions and compiler options) and shape.
 
 Errors are not kept: they belong to a model's weights and activations, and measuring them anew is cheap. An entry holds
 one interleaved run, so that only figures of the same minute are ever compared.
@@ -42,7 +42,7 @@ class Cache:
 
     Args:
         path: the file; None keeps nothing.
-        machine: device and versions; figures of others are kept and not used.
+        machine: device, versions and compiler options; figures of others are kept and not used.
 
     Attributes:
         machine: as given.
@@ -81,10 +81,12 @@ class Cache:
             self._note(f"the autoquant cache {self._path} can't be written ({error.strerror}); nothing is kept")
 
     def _read(self, quietly: bool = False) -> _File:
-        if self._path is None or not self._path.exists():
+        if self._path is None:
             return _File()
         try:
             return _File.model_validate_json(self._path.read_bytes(), strict=True)
+        except (FileNotFoundError, NotADirectoryError):
+            return _File()
         except (pydantic.ValidationError, OSError) as error:
             if not quietly:
                 reason = error.strerror if isinstance(error, OSError) else "it is not what qcompile writes"

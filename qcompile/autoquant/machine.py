@@ -2,7 +2,9 @@
 
 import importlib.metadata
 import platform
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -11,8 +13,13 @@ from qcompile.environment import current
 from qcompile.version import __version__
 
 
-def describe(device: torch.device) -> str:
-    """Device, versions and compiler options."""
+def describe(device: torch.device, options: Mapping[str, Any] = BASE) -> str:
+    """Device, versions and compiler options.
+
+    Args:
+        device: where layers are measured.
+        options: what they are compiled with, other than inductor's defaults.
+    """
     here = current(str(device))
     if device.type == "cuda":
         parts = [f"{here.gpu} (compute capability {here.capability})"]
@@ -27,7 +34,7 @@ def describe(device: torch.device) -> str:
         "CUDA": here.cuda,
     }
     parts += [f"{name} {version}" for name, version in versions.items() if version]
-    parts += [f"{name}={value}" for name, value in sorted(BASE.items())]
+    parts += [f"{name}={value!r}" for name, value in sorted(options.items())]
     return ", ".join(parts)
 
 

@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from types import FunctionType
 from typing import Any, Protocol
@@ -33,15 +33,24 @@ class Stopwatch(Protocol):
     """Measures one layer in several schemes; tests have one that needs no compiler."""
 
     def __call__(
-        self, layer: nn.Linear, activation: torch.Tensor, schemes: Sequence[str], expired: Callable[[], bool]
+        self,
+        layer: nn.Linear,
+        activation: torch.Tensor,
+        schemes: Sequence[str],
+        expired: Callable[[], bool],
+        options: Mapping[str, Any],
     ) -> dict[str, Timing | str]:
         """Give a timing, or why there is none, for each scheme there was time for."""
 
 
 def time_compiled(
-    layer: nn.Linear, activation: torch.Tensor, schemes: Sequence[str], expired: Callable[[], bool]
+    layer: nn.Linear,
+    activation: torch.Tensor,
+    schemes: Sequence[str],
+    expired: Callable[[], bool],
+    options: Mapping[str, Any] = BASE,
 ) -> dict[str, Timing | str]:
-    """Compile `layer` in each scheme with the artifact's own compiler options and time calls with `activation`.
+    """Compile `layer` in each scheme and time calls with `activation`.
 
     All schemes are compiled and warmed up first. Then they take turns (A B C A B C …), so that a machine that gets
     slower or faster meanwhile does so for all of them.
@@ -51,6 +60,7 @@ def time_compiled(
         activation: [..., in], captured from the model.
         schemes: what to measure; the first one is measured whatever the time.
         expired: asked before each further compilation whether time is up.
+        options: of the compiler, other than inductor's defaults.
     """
     outcomes: dict[str, Timing | str] = {}
     compiled: dict[str, Callable[[], object]] = {}
@@ -59,7 +69,7 @@ def time_compiled(
             if scheme != schemes[0] and expired():
                 break
             try:
-                run = _compiled(in_scheme(scheme, layer, activation))
+                run = _compiled(in_scheme(scheme, layer, activation), options)
                 for _ in range(WARM_UP_CALLS):
                     run(activation)
                 _wait(activation.device)
@@ -79,15 +89,14 @@ def timing_of(samples: Sequence[float]) -> Timing:
     return Timing(median, (upper - lower) / 2)
 
 
-def _compiled(module: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
+def _compiled(module: nn.Module, options: Mapping[str, Any]) -> Callable[[torch.Tensor], torch.Tensor]:
     def run(activation: torch.Tensor) -> torch.Tensor:
         return module(activation)  # type: ignore[no-any-return]
 
     # Compiled code hangs on a code object, and torch stops compiling after a few variants of one. So each run has a
     # code object of its own, which also goes away with it.
     own = FunctionType(run.__code__.replace(), run.__globals__, run.__name__, None, run.__closure__)
-    options: dict[str, Any] = dict(BASE)
-    return torch.compile(own, fullgraph=True, dynamic=False, options=options)  # type: ignore[no-any-return]
+    return torch.compile(own, fullgraph=True, dynamic=False, options=dict(options))  # type: ignore[no-any-return]
 
 
 def _interleave(

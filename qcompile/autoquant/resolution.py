@@ -37,7 +37,7 @@ class Resolution:
     """Names a scheme for every layer; applying it measures nothing."""
     measurements: tuple[Measurement, ...] = ()
     machine: str = ""
-    """Device and versions."""
+    """Device, versions and compiler options."""
     date: str = ""
     """When it was measured: `2026-01-31`."""
     notes: tuple[str, ...] = ()
@@ -62,7 +62,8 @@ class Resolution:
         rows = self.table()
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines += ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-        return "".join(f"# {line}".rstrip() + "\n" for line in lines)
+        # Texts of backends, of the cache's file and of paths come in here: a line break in one would end the comment.
+        return "".join(f"# {' '.join(line.splitlines())}".rstrip() + "\n" for line in lines)
 
     def document(self) -> dict[str, Any]:
         """All of it as plain data."""

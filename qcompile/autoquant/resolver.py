@@ -43,9 +43,10 @@ def resolve(
 
     For each selected layer it takes the fastest scheme whose output error on captured activations stays within
     `min_sqnr_db`, and which beats the plain compiled layer by more than the spread of both measurements together; else
-    the layer stays as it is. Latencies are medians of compiled calls that take turns, one layer for each distinct
-    (rows, in, out, dtype, bias). A layer that is called with several row counts is judged by the sum of its calls, and
-    has to hold the bound in all of them. Errors are measured for every layer.
+    the layer stays as it is. Latencies are medians of calls that take turns, one layer for each distinct (rows, in,
+    out, dtype, bias), compiled with the options that the recipe compiles the denoiser with. A layer that is called with
+    several row counts is judged by the sum of its calls, and has to hold the bound in all of them. Errors are measured
+    for every layer.
 
     A recipe without autoquant comes back as it is.
 
@@ -70,7 +71,6 @@ def resolve(
         return Resolution(recipe)
     progress = progress or Silent()
     where = resolve_device(device or _device_of(pipeline, model))
-    store = Cache(cache or default_cache(), describe(where))
     try:
         # No name here holds what is loaded: it is gone when the memory is given back.
         return _resolve(
@@ -78,7 +78,7 @@ def resolve(
             prepare(recipe, pipeline, model, example_inputs, where, progress),
             where,
             progress,
-            store,
+            cache or default_cache(),
             stopwatch,
             clock,
         )
@@ -93,10 +93,11 @@ def _resolve(
     prepared: Prepared,
     device: torch.device,
     progress: Progress,
-    store: Cache,
+    cache: Path,
     stopwatch: Stopwatch,
     clock: Callable[[], float],
 ) -> Resolution:
+    store = Cache(cache, describe(device, prepared.compiler_options))
     runs = [_Run(task, prepared, device, store, stopwatch, clock, progress) for task in prepared.tasks]
     chosen: dict[int, dict[str, str]] = {}
     measurements: list[Measurement] = []
@@ -136,13 +137,15 @@ class _Run:
         self.task = task
         self._options = task.step.autoquant or Autoquant()
         self._store, self._stopwatch, self._progress = store, stopwatch, progress
+        self._compiler_options = prepared.compiler_options
         self._candidates, self._refused = runnable(self._options, device, task.compile_mode, task.place)
-        deadline = clock() + self._options.budget_s
-        self._expired: Callable[[], bool] = lambda: clock() >= deadline
+        self._clock = clock
+        self._deadline = clock() + self._options.budget_s
         with stage(progress, f"errors of {', '.join(self._candidates)} in {len(task.layers)} layers"):
             self._found: Survey = survey(
                 prepared.model, task.layers, prepared.calls, self._candidates, device.type, self._expired
             )
+        self._left_s = self._deadline - clock()
         self._timings: dict[LinearShape, dict[str, Timing]] = {}
         self._failures: dict[LinearShape, dict[str, str]] = {}
 
@@ -153,14 +156,23 @@ class _Run:
             MachineError: not even the plain layer compiles.
             PlanError: time was up, and the recipe makes that an error.
         """
+        # What other steps took in between is no part of this step's budget.
+        self._deadline = self._clock() + self._left_s
         needed = self._needed()
         for count, (shape, schemes) in enumerate(needed.items(), start=1):
             known = self._store.get(str(shape), schemes)
+            if known and isinstance(known[NONE], str):
+                known = None  # kept by an earlier qcompile: that compiler may work by now
             if known is None and not self._expired():
                 with stage(self._progress, f"measure {count}/{len(needed)}: {shape} ({', '.join(schemes)})"):
-                    known = self._stopwatch(*self._found.samples[shape], schemes, self._expired)
+                    layer, activation = self._found.samples[shape]
+                    known = self._stopwatch(layer, activation, schemes, self._expired, self._compiler_options)
+                # Before the cache has it: a compiler can be mended, and a cache would not see that.
+                self._refuse_without_compiler(shape, known)
                 self._store.put(str(shape), {name: found for name, found in known.items() if found != OUT_OF_MEMORY})
-            self._keep(shape, known or {})
+            found = known or {}
+            self._timings[shape] = {name: outcome for name, outcome in found.items() if isinstance(outcome, Timing)}
+            self._failures[shape] = {name: outcome for name, outcome in found.items() if isinstance(outcome, str)}
         decisions = {name: self._decide(name) for name in self.task.layers}
         if self._options.on_budget == "error" and not all(decision.complete for decision in decisions.values()):
             raise PlanError(self._out_of_budget(decisions))
@@ -193,6 +205,9 @@ class _Run:
             "candidates, or lower autoquant.min_sqnr_db."
         )
 
+    def _expired(self) -> bool:
+        return self._clock() >= self._deadline
+
     def _needed(self) -> dict[LinearShape, list[str]]:
         """Schemes to time for each shape: those that are accurate enough in at least one layer."""
         needed: dict[LinearShape, list[str]] = {}
@@ -213,15 +228,13 @@ class _Run:
             return False
         return self._found.sqnr_db[key] >= self._options.min_sqnr_db
 
-    def _keep(self, shape: LinearShape, known: Mapping[str, Timing | str]) -> None:
+    def _refuse_without_compiler(self, shape: LinearShape, known: Mapping[str, Timing | str]) -> None:
         none = known.get(NONE)
         if isinstance(none, str):
             raise MachineError(
                 f"{self.task.place}: the plain layer of {shape} can't be compiled and measured here: {none}. `qcompile "
                 "doctor` checks the compiler."
             )
-        self._timings[shape] = {name: found for name, found in known.items() if isinstance(found, Timing)}
-        self._failures[shape] = {name: found for name, found in known.items() if isinstance(found, str)}
 
     def _decide(self, name: str) -> Decision:
         calls = self._found.calls[name]

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from qcompile.aot.callspec import Arguments
+from qcompile.aot.options import options_of
 from qcompile.change import Change
 from qcompile.errors import PlanError
 from qcompile.original import load_subject
@@ -49,6 +50,8 @@ class Prepared:
     calls: Mapping[str, Arguments]
     """Arguments of its forward by shape label."""
     tasks: tuple[Task, ...]
+    compiler_options: Mapping[str, Any]
+    """Options with which the recipe compiles the denoiser, less those that a single layer's latency can't show."""
 
 
 class _Candidates(Quantize):
@@ -59,7 +62,7 @@ class _Candidates(Quantize):
 
 
 class _Elsewhere(ComponentStep):
-    """Stands for a step of another component."""
+    """Stands for a step that is not looked at."""
 
     kind: ClassVar[str] = "elsewhere"
     phase: ClassVar[Phase] = Phase.REWRITE
@@ -102,9 +105,15 @@ def prepare(
     else:
         subject = load_subject(recipe, device, progress)
     recipe = recipe.naming(subject.denoiser)
-    modes: dict[int, str] = {}
-    for index, found in autoquant_steps(recipe).items():
-        modes[index] = _compile_mode(recipe, index, found, subject.denoiser)
+    for index, step in enumerate(recipe.steps):
+        if step.owner is not None:
+            subject.component(step.owner, f"steps.{index}.{step.kind}")
+    # No quantize step may come after a compile step, so that the same one follows every autoquant step.
+    compiled_by = {
+        index: _compile_step(recipe, index, found, subject.denoiser) for index, found in autoquant_steps(recipe).items()
+    }
+    last = max(compiled_by)
+    options = _compiler_options(recipe, compiled_by[last])
     with stage(progress, "capture calls"):
         calls = subject.calls()
     rewritten = any(step.owner == subject.denoiser and step.phase < Phase.QUANTIZE for step in recipe.steps)
@@ -112,7 +121,6 @@ def prepare(
         subject.components[subject.denoiser] = copy.deepcopy(subject.components[subject.denoiser])
     stand_in = replace(recipe, steps=tuple(_stand_in(step, subject.denoiser) for step in recipe.steps))
     tasks = []
-    last = max(modes)
     for index, (step, module, changes) in enumerate(walk(stand_in, subject, device.type)):
         if step.phase < Phase.QUANTIZE:
             step.restructure(module)
@@ -122,28 +130,51 @@ def prepare(
             step.apply(module, changes, workshop)
         if isinstance(step, _Candidates):
             layers = {change.module: module.get_submodule(change.module) for change in changes if change.action}
-            tasks.append(Task(index, step, layers, modes[index]))  # type: ignore[arg-type]
+            mode = recipe.steps[compiled_by[index]].mode  # type: ignore[attr-defined]
+            tasks.append(Task(index, step, layers, mode))  # type: ignore[arg-type]
         if index == last:
             break  # before later steps ask what scheme it is
-    return Prepared(subject.components[subject.denoiser], calls, tuple(tasks))
+    for _ in walk(_only_compilation(recipe, subject.denoiser), subject, device.type):
+        pass  # what `apply` would refuse after minutes of measuring is refused here
+    return Prepared(subject.components[subject.denoiser], calls, tuple(tasks), options)
 
 
-def _compile_mode(recipe: Recipe, index: int, step: Quantize, denoiser: str) -> str:
+def _only_compilation(recipe: Recipe, denoiser: str) -> Recipe:
+    steps = (step if step.phase is Phase.COMPILE else _Elsewhere(component=denoiser) for step in recipe.steps)
+    return replace(recipe, steps=tuple(steps))
+
+
+def _compile_step(recipe: Recipe, index: int, step: Quantize, denoiser: str) -> int:
+    """Index of the step that compiles the layers of autoquant step `index`."""
     place = f"steps.{index}.{step.kind}"
     if step.component != denoiser:
         raise PlanError(
             f"{place}.component: autoquant measures layers of the denoiser ({denoiser}), whose calls are captured. "
             f"Name a scheme for {step.component}."
         )
-    later = recipe.steps[index + 1 :]
-    modes = [other.mode for other in later if isinstance(other, Compile) and other.component == denoiser]
-    if not modes:
+    later = [
+        found
+        for found, other in enumerate(recipe.steps)
+        if found > index and isinstance(other, Compile) and other.component == denoiser
+    ]
+    if not later:
         raise PlanError(
             f"{place}.scheme: autoquant measures compiled layers, but no later step compiles {denoiser}, and schemes "
             f"that are fast compiled can be slow otherwise. Add `- compile: {{component: {denoiser}, mode: aot}}`, or "
             "name a scheme."
         )
-    return modes[0]
+    return later[0]
+
+
+def _compiler_options(recipe: Recipe, index: int) -> dict[str, Any]:
+    """Options of compile step `index` that layers are measured with."""
+    step = recipe.steps[index]
+    assert isinstance(step, Compile)
+    options = options_of(step.tuning, recipe.inductor_options(index))
+    # A CUDA graph spares the launches of a whole step. One layer is timed without its launches anyway, and a graph of
+    # its own would add a copy of its inputs, which the whole step does not make.
+    options.pop("triton.cudagraphs", None)
+    return options
 
 
 def _stand_in(step: Step, denoiser: str) -> Step:

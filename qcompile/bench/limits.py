@@ -126,11 +126,13 @@ def _attentions(
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
     q, k, v = (torch.randn(shape, device=device, dtype=dtype) for shape in (query, key, key))
+    # Several heads of queries may share one of keys.
+    shared = len(query) > 2 and query[-3] != key[-3]
 
     def run(backend: SDPBackend) -> Callable[[], Any]:
         def call() -> Any:
             with sdpa_kernel(backend):
-                return functional.scaled_dot_product_attention(q, k, v)
+                return functional.scaled_dot_product_attention(q, k, v, enable_gqa=shared)
 
         return call
 

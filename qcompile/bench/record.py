@@ -1,5 +1,6 @@
 """What `qcompile bench` measured, as one JSON file: `recipes/measured/RECIPE.DEVICE.json`."""
 
+import os
 import re
 import statistics
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any, Literal
 import pydantic
 
 from qcompile.environment import Environment
-from qcompile.errors import ModelError
+from qcompile.errors import ArtifactError, MachineError, ModelError
 
 _RECORD = pydantic.ConfigDict(extra="forbid", frozen=True)
 FORMAT = 1
@@ -135,10 +136,43 @@ def file_name(record: Record) -> str:
     return f"{record.recipe}.{re.sub(r'[^a-z0-9]+', '-', device.lower()).strip('-')}.json"
 
 
+def check_target(path: Path) -> None:
+    """Refuse a file or folder that no record can be written to, before hours are spent on it.
+
+    Args:
+        path: a file NAME.json, or a folder, which need not be there.
+
+    Raises:
+        ArtifactError: a folder is called NAME.json, or the nearest one that is there can't be written.
+    """
+    is_file = path.suffix == ".json"
+    if is_file and path.is_dir():
+        raise ArtifactError("unwritable", f"--record {path} is a folder. Name a file, or a folder without .json.")
+    folder = path.parent if is_file else path
+    there = next(found for found in (folder, *folder.absolute().parents) if found.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise ArtifactError(
+            "unwritable", f"--record {path}: nothing can be written under {there}. Choose another place."
+        )
+
+
 def write(record: Record, path: Path) -> None:
-    """Write a record as JSON."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    """Write a record as JSON, in one go: an interruption leaves what was there before.
+
+    Raises:
+        MachineError: it can't be written.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise MachineError(
+            f"--record {path}: can't be written ({error.strerror or error}). Choose another place."
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def read(path: Path) -> Record:

@@ -19,7 +19,7 @@ from types import FrameType
 from typing import NoReturn
 
 from qcompile.cli import apply, bench, compare, doctor, generate, inspect, new, plan, profile, schema, validate, verify
-from qcompile.errors import QcompileError
+from qcompile.errors import MachineError, QcompileError
 from qcompile.version import __version__
 
 COMMANDS = (apply, plan, validate, generate, compare, verify, bench, profile, inspect, doctor, new, schema)
@@ -80,6 +80,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:  # Whatever arrives here is a bug, and users are told so rather than shown its traceback.
         _trace(options)
         lines = str(error).strip().splitlines() or ["no message"]
+        if _is_lack_of_memory(error):
+            complain(
+                f"this machine has too little memory for that: {lines[0].rstrip('.')}. End other programs, use a "
+                "smaller shape or batch, or a machine with more; nothing was put in place."
+            )
+            return MachineError.exit_code
         hint = "" if options.traceback else " run again with --traceback and"
         complain(
             f"this is a bug in qcompile, not in what you did: {type(error).__name__}: {lines[-1]}. Please{hint} open "
@@ -121,6 +127,14 @@ def make_parser() -> Parser:
 def complain(message: str) -> None:
     """Write an error to stderr as one paragraph."""
     sys.stderr.write(f"qcompile: error: {' '.join(message.split())}\n")
+
+
+def _is_lack_of_memory(error: Exception) -> bool:
+    """Whether memory ran out, in Python, in torch's allocator for GPUs, or in that for CPUs, which has no class."""
+    torch = sys.modules.get("torch")  # where it was never imported, it can't have raised this
+    on_gpu = torch is not None and isinstance(error, torch.OutOfMemoryError)
+    on_cpu = isinstance(error, RuntimeError) and "DefaultCPUAllocator: can't allocate memory" in str(error)
+    return on_gpu or on_cpu or isinstance(error, MemoryError)
 
 
 def _trace(options: argparse.Namespace) -> None:

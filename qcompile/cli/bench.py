@@ -6,6 +6,7 @@ Arms are timed in turn on the same inputs. A recipe is applied first, into a tem
 from __future__ import annotations
 
 import argparse
+import math
 import shlex
 import sys
 import tempfile
@@ -65,16 +66,18 @@ def run(options: argparse.Namespace) -> int:
 
     if options.images < 0 or options.cold_starts < 0:
         raise PlanError("--images and --cold-starts: 0 leaves them out; negative numbers mean nothing.")
-    if options.usd_per_hour is not None and not options.usd_per_hour > 0:
+    if options.usd_per_hour is not None and not 0 < options.usd_per_hour < math.inf:
         raise PlanError(f"--usd-per-hour {options.usd_per_hour}: give a price above 0.")
     with heavy_imports():
-        from qcompile.bench.record import file_name, write
+        from qcompile.bench.record import check_target, file_name, write
         from qcompile.bench.run import Options, bench
+    if options.record:
+        check_target(Path(options.record))
     command = shlex.join(["qcompile", *sys.argv[1:]])
     with tempfile.TemporaryDirectory() as temporary, shown(silently=options.json) as progress:
         folder, built, peak_gpu_bytes = _artifact(options, Path(temporary), progress)
         chosen = Options(
-            arms=tuple(filter(None, options.arms.split(","))),
+            arms=tuple(dict.fromkeys(filter(None, map(str.strip, options.arms.split(","))))),
             against=tuple(options.against),
             rounds=options.steps,
             images=options.images,
@@ -86,13 +89,14 @@ def run(options: argparse.Namespace) -> int:
             built_peak_gpu_bytes=peak_gpu_bytes,
         )
         record, interrupted = bench(folder, chosen, command, progress)
+    # Before the record is written, so that a full disk does not take what was measured.
+    print(record.model_dump_json(indent=1) if options.json else text(record))
     if options.record:
         target = Path(options.record)
         target = target if target.suffix == ".json" else target / file_name(record)
         write(record, target)
-    print(record.model_dump_json(indent=1) if options.json else text(record))
-    if options.record and not options.json:
-        print(f"\nrecord: {target}")
+        if not options.json:
+            print(f"\nrecord: {target}")
     return INTERRUPTED if interrupted else 0
 
 

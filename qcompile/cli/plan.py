@@ -50,7 +50,10 @@ def run(options: argparse.Namespace) -> int:
     """Plan each recipe and print what was found."""
     from qcompile import recipe as recipes
     from qcompile.cli.imports import heavy_imports
+    from qcompile.errors import PlanError
 
+    if options.cache and not options.resolve:
+        raise PlanError(f"--cache {options.cache}: a plan measures nothing. Add --resolve, or take --cache out.")
     read = [recipes.read(path, options.overrides, options.model) for path in options.recipes]
     if options.resolve:
         return _resolve(read, options)

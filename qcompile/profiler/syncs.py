@@ -15,7 +15,8 @@ from qcompile.profiler.advice import for_synchronization
 
 _MESSAGE = "called a synchronizing CUDA operation"
 """What torch warns with in its synchronization debug mode (c10/cuda/CUDAFunctions.cpp)."""
-_NOT_USERS = (str(Path(torch.__file__).parent), warnings.__file__, __file__)
+# With a slash at its end: torchao, which waits too, is installed beside torch under a name that begins alike.
+_NOT_USERS = (f"{Path(torch.__file__).parent}/", warnings.__file__, __file__)
 
 
 @dataclass(frozen=True)

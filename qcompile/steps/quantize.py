@@ -60,6 +60,13 @@ class Quantize(ComponentStep):
     def _options_fit_the_scheme(self) -> Quantize:
         if self.autoquant is not None and self.scheme != AUTOQUANT:
             raise ValueError(f"the block autoquant goes with scheme: autoquant, not with {self.scheme}")
+        if self.scheme == AUTOQUANT:
+            for option in ("group_size", "weight_bits"):
+                if getattr(self, option) is not None:
+                    raise ValueError(
+                        f"autoquant measures schemes at their defaults, so {option} would change nothing; take it out, "
+                        "or name a scheme"
+                    )
         return self
 
     def changes(self, target: Target) -> tuple[Change, ...]:

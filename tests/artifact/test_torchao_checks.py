@@ -52,17 +52,30 @@ def test_tiles_of_four_bits() -> None:
 def test_rows_of_four_bits() -> None:
     from torchao.quantization import Int4Tensor
 
-    def made(packed: int) -> tuple[Any, dict[str, torch.Tensor]]:
+    def made(
+        qdata: tuple[int, ...] = (16, 128),
+        scale: tuple[int, ...] = (2, 16),
+        zero_point: tuple[int, ...] = (2, 16),
+        shape: tuple[int, ...] = (16, 256),
+    ) -> tuple[Any, dict[str, torch.Tensor]]:
         parts = {
-            "qdata": torch.zeros(16, packed, dtype=torch.int8),
-            "scale": torch.zeros(2, 16).bfloat16(),
-            "zero_point": torch.zeros(2, 16).bfloat16(),
+            "qdata": torch.zeros(qdata, dtype=torch.int8),
+            "scale": torch.zeros(scale).bfloat16(),
+            "zero_point": torch.zeros(zero_point).bfloat16(),
         }
-        return Int4Tensor(**parts, block_size=[1, 128], shape=torch.Size([16, 256])), parts
+        return Int4Tensor(**parts, block_size=[*[1] * (len(shape) - 1), 128], shape=torch.Size(shape)), parts
 
-    check_parts(*made(128))
-    with pytest.raises(ValueError, match="it must have half the elements"):
-        check_parts(*made(64))
+    check_parts(*made())
+    # The same number of elements in another shape would let the kernel run past their end.
+    for qdata in ((16, 64), (128, 16), (2048,)):
+        with pytest.raises(ValueError, match=r"qdata has the shape .*; for \[16, 256\] it must be \[16, 128\]"):
+            check_parts(*made(qdata=qdata))
+    for wrong in ({"scale": (16, 2)}, {"zero_point": (16, 2)}, {"scale": (32,)}):
+        with pytest.raises(ValueError, match=r"(scale|zero_point) has the shape .*; for .* it must be \[2, 16\]"):
+            check_parts(*made(**wrong))
+    for shape in ((1, 16, 256), (4096,)):
+        with pytest.raises(ValueError, match="rows of four bits have two dimensions and even lengths"):
+            check_parts(*made(shape=shape, **dict.fromkeys(("scale", "zero_point"), (32,))))
 
 
 @pytest.mark.parametrize("block", [0, -32, 48])
@@ -79,3 +92,27 @@ def test_names_that_are_none() -> None:
         check_names({"_data": {"a": [{"_type": "torch.dtype", "_data": "load"}]}})
     with pytest.raises(ValueError, match="'__init__' is no value of 'KernelPreference'"):
         check_names({"a": {"_type": "KernelPreference", "_data": "__init__"}})
+
+
+@pytest.mark.parametrize("name", ["mro", "name", "symmetric", ["SYMMETRIC"], None])
+def test_names_of_no_member_of_an_enumeration(name: Any) -> None:
+    check_names({"a": {"_type": "MappingType", "_data": "SYMMETRIC"}})
+    with pytest.raises(ValueError, match="is no value of 'MappingType'; allowed are SYMMETRIC, "):
+        check_names({"a": [{"_type": "MappingType", "_data": name}]})
+
+
+@pytest.mark.parametrize("shape", [[16], [], [2, 16, 1000]])
+def test_tiles_have_two_dimensions(shape: list[int]) -> None:
+    weight, parts = tiles()
+    made = type(weight)(**parts, block_size=[1] * len(shape), shape=torch.Size(shape))
+    with pytest.raises(ValueError, match="tiles of four bits have two dimensions"):
+        check_parts(made, parts)
+
+
+@pytest.mark.parametrize("block_size", [None, "all", 1.5, {}])
+def test_blocks_that_are_left_out(block_size: Any) -> None:
+    weight = quantized("float8_weight_only").weight
+    weight.block_size = block_size
+    parts = parts_of(weight) | {"scale": torch.ones(3, 1)}
+    with pytest.raises(ValueError, match="a number or a list of numbers is needed"):
+        check_parts(weight, parts)

@@ -1,8 +1,9 @@
 """A stopwatch and a clock that need no compiler, and a small model to resolve recipes for."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -40,18 +41,25 @@ class FakeStopwatch:
         self.seconds = seconds
         self.interrupt_at = interrupt_at
         self.asked: list[tuple[LinearShape, tuple[str, ...]]] = []
+        self.options: list[Mapping[str, Any]] = []
         self.now = 0.0
 
     def clock(self) -> float:
         return self.now
 
     def __call__(
-        self, layer: nn.Linear, activation: torch.Tensor, schemes: Sequence[str], expired: Callable[[], bool]
+        self,
+        layer: nn.Linear,
+        activation: torch.Tensor,
+        schemes: Sequence[str],
+        expired: Callable[[], bool],
+        options: Mapping[str, Any],
     ) -> dict[str, Timing | str]:
         shape = shape_of(layer, activation)
         if self.interrupt_at == len(self.asked):
             raise KeyboardInterrupt
         self.asked.append((shape, tuple(schemes)))
+        self.options.append(options)
         known = self.latencies_us(shape) if callable(self.latencies_us) else self.latencies_us
         outcomes: dict[str, Timing | str] = {}
         for scheme in schemes:
@@ -69,11 +77,13 @@ def autoquant_step(layers: dict | None = None, **options: object) -> dict:
     return {"quantize": step | ({"layers": layers} if layers else {})}
 
 
-def make_recipe(*steps: dict) -> Recipe:
-    """A recipe for a bare `Model` that compiles it; nothing here goes so far."""
-    compiled = {"compile": {"component": "model", "mode": "aot"}}
+AOT = {"compile": {"component": "model", "mode": "aot"}}
+
+
+def make_recipe(*steps: dict, compiled: Sequence[dict] = (AOT,)) -> Recipe:
+    """A recipe for a bare `Model` that ends with the steps `compiled`; nothing here goes so far."""
     steps = steps or (autoquant_step(),)
-    return recipes.parse(yaml.safe_dump(demo_data() | {"name": "tiny", "steps": [*steps, compiled]}), "tiny.yaml")
+    return recipes.parse(yaml.safe_dump(demo_data() | {"name": "tiny", "steps": [*steps, *compiled]}), "tiny.yaml")
 
 
 BLOCKS = [f"blocks.{index}.{name}" for index in range(3) for name in ("first", "second")]

@@ -3,10 +3,13 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from autoquant.fakes import BLOCKS, LATENCIES_US, FakeStopwatch, autoquant_step, make_recipe, run, steps_of, tiny
 from qcompile.autoquant import resolve
-from qcompile.errors import PlanError
+from qcompile.autoquant.cache import Cache
+from qcompile.autoquant.machine import describe
+from qcompile.errors import MachineError, PlanError
 
 
 def test_figures_come_from_the_cache_the_second_time(cache: Path) -> None:
@@ -77,6 +80,26 @@ def test_no_time_at_all(cache: Path) -> None:
             clock=lambda: next(ticks),
         )
     assert late.asked == []
+
+
+def test_each_step_has_a_budget_of_its_own(cache: Path) -> None:
+    slow = FakeStopwatch(seconds=1)
+    steps = [autoquant_step({"include": [layers]}, budget_s=4) for layers in ("embed", "blocks.**")]
+    assert steps_of(run(make_recipe(*steps), slow, cache)) == {"int8_dynamic": BLOCKS}
+    assert slow.now == 8
+
+
+def test_a_compiler_that_was_mended_is_asked_again(cache: Path) -> None:
+    broken = FakeStopwatch(dict.fromkeys(LATENCIES_US, "fails: no C++ compiler"))
+    with pytest.raises(MachineError, match="no C.. compiler"):
+        run(make_recipe(), broken, cache)
+    assert steps_of(run(make_recipe(), FakeStopwatch(), cache)) == {"int8_dynamic": BLOCKS}
+
+
+def test_a_broken_compiler_that_a_cache_remembers_is_asked_again(cache: Path) -> None:
+    store = Cache(cache, describe(torch.device("cpu")))
+    store.put("24x32 -> 32 float32", dict.fromkeys(LATENCIES_US, "fails: no C++ compiler"))
+    assert steps_of(run(make_recipe(), FakeStopwatch(), cache)) == {"int8_dynamic": BLOCKS}
 
 
 def test_an_interrupted_run_keeps_what_it_finished(cache: Path) -> None:

@@ -80,6 +80,15 @@ def test_a_folder_that_can_not_be_written_is_a_note(tmp_path: Path) -> None:
     assert "can't be written" in note
 
 
+def test_a_file_that_can_not_be_looked_for_is_a_note(tmp_path: Path) -> None:
+    cache = Cache(tmp_path / ("x" * 300), "H200")
+    cache.put("a", MEASURED)
+    assert cache.get("a", ["none"]) is not None
+    unread, unwritten = cache.notes
+    assert "is ignored: File name too long" in unread
+    assert "can't be written (File name too long)" in unwritten
+
+
 def test_the_default_is_in_the_users_cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert default_cache() == tmp_path / "qcompile" / "autoquant.json"

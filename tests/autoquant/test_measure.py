@@ -11,6 +11,7 @@ from torch import nn
 
 from autoquant.fakes import FakeStopwatch
 from qcompile import recipe as recipes
+from qcompile.aot.options import BASE
 from qcompile.autoquant import measure, resolve
 from qcompile.autoquant.decide import Timing
 from qcompile.autoquant.measure import time_compiled, timing_of
@@ -61,7 +62,7 @@ def test_many_variants_are_all_compiled() -> None:
     layer, activation = make_layer()
     wanted = torch._dynamo.config.recompile_limit + 4
     counters.clear()
-    found = [measure._compiled(measure.in_scheme("none", layer, activation)) for _ in range(wanted)]
+    found = [measure._compiled(measure.in_scheme("none", layer, activation), BASE) for _ in range(wanted)]
     with torch.no_grad():
         for run in found:
             torch.testing.assert_close(run(activation), layer(activation))

@@ -22,6 +22,14 @@ def test_only_the_denoiser_is_measured(cache: Path) -> None:
         resolve(recipe, device="cpu", cache=cache, stopwatch=FakeStopwatch())
 
 
+def test_a_component_that_is_not_there_is_told_with_its_step(cache: Path) -> None:
+    steps = [{"quantize": {"component": name, "scheme": "autoquant"}} for name in ("transformer", "text_encoder_9")]
+    steps[1]["quantize"]["scheme"] = "int8_weight_only"
+    recipe = recipes.parse(yaml.safe_dump(demo_data() | {"steps": [*reversed(steps), demo_data()["steps"][-1]]}))
+    with pytest.raises(PlanError, match="steps.0.quantize.*text_encoder_9"):
+        resolve(recipe, device="cpu", cache=cache, stopwatch=FakeStopwatch())
+
+
 def test_the_whole_demo_with_its_rewriting_steps(cache: Path) -> None:
     """fuse_qkv runs before layers are chosen, so that fused layers are measured and named."""
     data = demo_data()

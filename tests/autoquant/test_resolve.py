@@ -157,6 +157,16 @@ def test_a_compiler_that_does_not_work_is_the_machines_fault(cache: Path) -> Non
         run(make_recipe(), broken, cache)
 
 
+def test_text_of_a_backend_stays_inside_the_comment(cache: Path) -> None:
+    # From a cache that somebody else wrote, for one: what the stopwatch gives is kept there as it is.
+    hostile = "fails: no\nname: other\u2028steps: []\r# "
+    resolution = run(make_recipe(), FakeStopwatch(LATENCIES_US | {"int8_dynamic": hostile}), cache)
+    again = run(make_recipe(), FakeStopwatch(), cache)
+    for found in (resolution, again):
+        assert recipes.parse(found.to_yaml(), "tiny.yaml").data == found.recipe.data
+        assert "fails: no name: other steps: []" in found.comment()
+
+
 def test_only_compiled_layers_are_measured(cache: Path) -> None:
     recipe = recipes.parse(yaml.safe_dump(make_recipe().data | {"steps": [autoquant_step()]}))
     with pytest.raises(PlanError, match=r"steps.0.quantize.scheme: .* no later step compiles model.*compile: "):

@@ -35,6 +35,12 @@ def test_twice_the_work_is_about_twice_the_limit() -> None:
     assert high.total_ms == high.product_ms + high.attention_ms
 
 
+def test_heads_that_share_their_keys() -> None:
+    assert (
+        limit_of(Work(Counter(), Counter({((1, 8, 32, 16), (1, 2, 32, 16)): 1})), CPU, torch.float32).attention_ms > 0
+    )
+
+
 def test_ceilings_name_every_arithmetic() -> None:
     found = ceilings(CPU, torch.float32)
     assert {"product_float32", "product_int8", "copy"} <= found.keys()

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from qcompile.bench.record import Record, file_name, measured, ratio, read, write
+from qcompile.bench.record import Record, check_target, file_name, measured, ratio, read, write
 from qcompile.environment import current
-from qcompile.errors import ModelError
+from qcompile.errors import ArtifactError, MachineError, ModelError
 
 
 def make_record(**changes: object) -> Record:
@@ -45,6 +45,30 @@ def test_it_is_the_same_after_a_file(tmp_path: Path) -> None:
     path = tmp_path / "new" / "record.json"
     write(make_record(), path)
     assert read(path) == make_record()
+
+
+def test_a_place_that_can_not_hold_a_record_is_refused_before(tmp_path: Path) -> None:
+    for allowed in (tmp_path / "new" / "deep", tmp_path / "a.json", tmp_path / "new" / "a.json", tmp_path, Path("new")):
+        check_target(allowed)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").touch()
+    (tmp_path / "b.json").mkdir()
+    for refused, message in (
+        (tmp_path / "file" / "m", "nothing can be written under .*file. Choose another place"),
+        (tmp_path / "file" / "m.json", "nothing can be written under .*file. Choose another place"),
+        (tmp_path / "file", "nothing can be written under"),
+        (tmp_path / "b.json", "b.json is a folder. Name a file"),
+    ):
+        with pytest.raises(ArtifactError, match=message):
+            check_target(refused)
+
+
+def test_what_can_not_be_written_leaves_nothing_behind(tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    path.mkdir()
+    with pytest.raises(MachineError, match="record.json: can't be written .Is a directory"):
+        write(make_record(), path)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["record.json"]
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"format": 2}'])

@@ -9,6 +9,7 @@ import torch
 from conftest import DEMO
 
 from cli.conftest import Result, command, everything, run_process
+from qcompile.cli import doctor
 from qcompile.schemes import SCHEMES
 
 NO_SPACE = "no space is left on that disk; what was written has been removed"
@@ -214,3 +215,26 @@ def test_no_space_for_packages(tmp_path: Path) -> None:
     result = in_small_disk(tmp_path, 1, command("apply", DEMO, "--out", "disk/made"))
     assert result.code == 3
     assert f"--out disk/made: {NO_SPACE}" in result.complaint
+
+
+def out_of_gpu_memory() -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nGPU 0 has …")
+
+
+@pytest.mark.parametrize(
+    ("use_up", "piece"),
+    [
+        (lambda: torch.empty(2**60, dtype=torch.uint8), "you tried to allocate 1152921504606846976 bytes"),
+        (out_of_gpu_memory, "too little memory for that: CUDA out of memory. Tried to allocate 2 GiB. End other"),
+        (lambda: bytearray(2**62), "too little memory for that: "),
+    ],
+    ids=["cpu", "gpu", "python"],
+)
+def test_too_little_memory(
+    cli: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, use_up: Callable[[], object], piece: str
+) -> None:
+    # No model is so large that a test could run out of memory with it.
+    monkeypatch.setattr(doctor, "run", lambda options: use_up())
+    result = cli("doctor")
+    assert result.code == 3
+    assert piece in result.complaint

@@ -80,6 +80,12 @@ def test_another_cache(cli: Callable[..., Result], recipe: Path, here: Path, cac
     assert not cache.exists()
 
 
+def test_a_cache_that_nothing_would_use_is_refused(cli: Callable[..., Result], recipe: Path, here: Path) -> None:
+    result = cli("plan", recipe, "--cache", here / "mine.json")
+    assert result.code == 2
+    assert "mine.json: a plan measures nothing. Add --resolve" in result.complaint
+
+
 def test_without_resolve_it_says_what_to_do(cli: Callable[..., Result], recipe: Path) -> None:
     for arguments in (("plan", recipe), ("apply", recipe, "--dry-run")):
         result = cli(*arguments)

@@ -2,6 +2,11 @@
 
 import inspect
 import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
 
 from qcompile.profiler.syncs import collected
 
@@ -19,6 +24,18 @@ def test_places_are_counted() -> None:
         warnings.warn("something else", UserWarning, stacklevel=1)
     line = waits.__code__.co_firstlineno + 1
     assert places == {(inspect.getsourcefile(waits), line, "waits", inspect.getsourcelines(waits)[0][1].strip()): 3}
+
+
+@pytest.mark.parametrize(("package", "seen"), [("torchao", True), ("torchvision", True), ("torch", False)])
+def test_only_torch_itself_is_passed_over(package: str, seen: bool) -> None:
+    """Others are installed beside it under names that begin alike, and a place in them is the place to look at."""
+    file = str(Path(torch.__file__).parent.parent / package / "made_up.py")
+    scope: dict[str, Any] = {"warnings": warnings, "TEXT": TEXT}
+    exec(compile("def waits():\n    warnings.warn(TEXT, UserWarning, stacklevel=1)", file, "exec"), scope)
+    with collected() as places:
+        scope["waits"]()
+    ((place, *_),) = places
+    assert (place == file) is seen
 
 
 def test_warnings_are_as_before() -> None:

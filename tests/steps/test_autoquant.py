@@ -57,6 +57,16 @@ def test_options_without_the_scheme_are_refused() -> None:
         parse(scheme="int8_dynamic")
 
 
+@pytest.mark.parametrize("option", ["group_size", "weight_bits"])
+def test_options_of_one_scheme_are_refused(option: str) -> None:
+    step = {"quantize": {"component": "transformer", "scheme": "autoquant", option: 4}}
+    text = yaml.safe_dump(demo_data() | {"steps": [step, demo_data()["steps"][-1]]})
+    with pytest.raises(
+        RecipeError, match=f"steps.0.quantize: autoquant measures schemes at their defaults, so {option}"
+    ):
+        recipes.parse(text)
+
+
 def test_a_misspelt_scheme_may_mean_it() -> None:
     with pytest.raises(RecipeError, match="did you mean 'autoquant'"):
         parse(scheme="autoquantize")
