@@ -135,7 +135,6 @@ def _run(plan: Plan, subject: Subject, root: Path, device: torch.device, progres
             # With its adapters the model is the one asked for: what they change is no error.
             reference = _reference(plan, subject, progress)
         if step.phase is Phase.COMPILE:
-            subject.settle()
             # What compiled code is held against; a later step of this phase must not see compiled output here.
             eager = eager or outputs(denoiser, calls)
             refuse_not_finite(subject, calls, eager, "the result's")  # here, where its layers can still be told apart
@@ -145,7 +144,7 @@ def _run(plan: Plan, subject: Subject, root: Path, device: torch.device, progres
             progress,
             bounds.max_compiled_error,
             pipeline=subject.pipeline,
-            device=device,
+            settle=subject.settle,
             inductor=plan.recipe.inductor_options(index),
             part_calls=subject.part_calls,
         )

@@ -47,23 +47,27 @@ class Streaming:
             if id(tensor) not in streamed:
                 tensor.data = tensor.data.to(device)
         self._locked = [buffer for block in blocks if (buffer := _lock(block)) is not None]
-        self._hooks = [
-            hook
-            for index, block in enumerate(blocks)
-            for hook in (
+        self._hooks = {
+            block: (
                 block.register_forward_pre_hook(partial(self._bring, index), prepend=True),
                 block.register_forward_hook(partial(self._put_back, index), always_call=True),
             )
-        ]
+            for index, block in enumerate(blocks)
+        }
 
-    def close(self) -> None:
-        """Move what is not on the GPU yet there, for good, and let go of the rest."""
-        for hook in self._hooks:
-            hook.remove()
-        self._ahead = (-1, [])
-        for tensor in _tensors(self._model):
+    def settle(self, module: nn.Module) -> None:
+        """Move a part of the model to the GPU for good; blocks in it are ordinary modules from then on."""
+        for part in module.modules():
+            for hook in self._hooks.pop(part, ()):
+                hook.remove()
+        for tensor in _tensors(module):
             if tensor.device.type == "cpu":
                 tensor.data = tensor.data.to(self._device)
+
+    def close(self) -> None:
+        """Move what is not on the GPU yet there, and give the locked memory back."""
+        self._ahead = (-1, [])
+        self.settle(self._model)
         torch.cuda.synchronize(self._device)
         for buffer in self._locked:
             torch.cuda.check_error(torch.cuda.cudart().cudaHostUnregister(buffer.data_ptr()))

@@ -138,11 +138,15 @@ class Subject:
             name: tuple(count[name] for count in counts) for name in counts[0] if all(name in count for count in counts)
         }
 
-    def settle(self) -> None:
-        """Move every weight to where it runs; nothing to do unless blocks are streamed."""
-        if self.streaming is not None:
-            self.streaming.close()
-            self.streaming = None
+    def settle(self, module: nn.Module | None = None) -> None:
+        """Move the weights of a part of the denoiser, by default all, to where they run, unless they are there."""
+        if self.streaming is None:
+            return
+        if module is not None:
+            self.streaming.settle(module)
+            return
+        self.streaming.close()
+        self.streaming = None
 
     def twin(self) -> "Subject":
         """The same on meta, built from the configurations of the models."""

@@ -18,7 +18,7 @@ from qcompile.aot.capture import LayerCalls, capture_calls
 from qcompile.aot.compare import relative_error
 from qcompile.aot.export import lift
 from qcompile.aot.groups import group_alike
-from qcompile.aot.options import BASE
+from qcompile.aot.options import BASE, SILENT
 from qcompile.aot.runtime import LoadedPackage
 from qcompile.errors import StepError, VerifyError
 from qcompile.modules import repeated_blocks
@@ -39,6 +39,7 @@ def build_packages(
     progress: Progress,
     max_relative_error: float,
     inductor: Mapping[str, Any] = BASE,
+    settle: Callable[[nn.Module], None] = lambda module: None,
 ) -> list[Package]:
     """Compile modules of a component for the calls that happen to them.
 
@@ -50,6 +51,7 @@ def build_packages(
         progress: told of each package.
         max_relative_error: bound on ‖compiled − eager‖ / ‖eager‖ of the first, middle and last layer of each package.
         inductor: compiler options other than inductor's defaults; recorded with every package.
+        settle: moves a module whose weights are elsewhere to where it runs; called with those that code is made from.
 
     Returns:
         One record for each file written.
@@ -71,6 +73,9 @@ def build_packages(
                     continue
                 block = type(targets[next(iter(layers))]).__name__
                 file = _free_name(root, f"compiled/{component}/{label}", block)
+                for name, spec in layers.items():
+                    if (name, spec) in seen.arguments:
+                        settle(targets[name])
                 with stage(progress, f"compile {block} for {label} ({len(layers)} {_noun(layers)})"):
                     built[index, key] = _build(component, targets, layers, seen, root, file, label, inductor)
                 check_errors(built[index, key], max_relative_error)
@@ -149,7 +154,9 @@ def _compile(program: torch.export.ExportedProgram, path: Path, block: str, indu
     own = torch._inductor.config.patch({"aot_inductor.metadata": {}})
     try:
         with own:
-            torch._inductor.aoti_compile_and_package(program, package_path=content, inductor_configs=dict(inductor))
+            torch._inductor.aoti_compile_and_package(
+                program, package_path=content, inductor_configs={**SILENT, **inductor}
+            )
     except RuntimeError as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         # Of a compiler's output the first error says more than the first line, which is the command.

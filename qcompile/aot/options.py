@@ -13,6 +13,9 @@ Fused kernels keep intermediate values in float32 where eager rounds them to bfl
 with the rounding. Emulating the casts costs about 1 % of a step and makes most blocks bit-equal to eager.
 """
 
+SILENT: Mapping[str, Any] = {"autotune_num_choices_displayed": 0, "max_autotune_report_choices_stats": False}
+"""Goes with every compilation and is recorded with none: torch prints a table of each search for a kernel otherwise."""
+
 OURS = ("aot_inductor", "cpp_wrapper", "freezing", "always_keep_tensor_constants")
 """Beginnings of options that decide how packages are put together; a recipe can't set them."""
 

@@ -112,15 +112,16 @@ class Compile(ComponentStep):
             workshop.progress,
             workshop.max_compiled_error,
             options_of(self.tuning, workshop.inductor),
+            workshop.settle,
         )
 
     def prepare(self, module: nn.Module, inductor: Mapping[str, Any] = NOTHING) -> None:
         if self.mode != "jit":
             return
-        from qcompile.aot.options import options_of
+        from qcompile.aot.options import SILENT, options_of
 
         for part in self.targets(module).values():
-            part.compile(options=options_of(self.tuning, inductor), dynamic=self.dynamic)
+            part.compile(options={**SILENT, **options_of(self.tuning, inductor)}, dynamic=self.dynamic)
 
     def _refuse_combinations(self, place: str) -> None:
         graphs = self.tuning in ("reduce-overhead", "max-autotune")

@@ -187,8 +187,7 @@ class Quantize(ComponentStep):
         seen = inputs_of(module, chosen, workshop.calls) if scheme.calibrated else {}
         with torch.no_grad():
             for name in chosen:
-                if workshop.device is not None:
-                    layers[name].to(workshop.device)
+                workshop.settle(layers[name])
                 scheme.quantize(layers[name], self.settings, seen.get(name))
         module.requires_grad_(False)
         _census(scheme, module, set(chosen), already)

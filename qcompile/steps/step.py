@@ -19,7 +19,6 @@ from qcompile.package import Package
 from qcompile.progress import Progress
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
     from qcompile.aot.callspec import Arguments
@@ -80,8 +79,8 @@ class Workshop:
     """Bound on the relative error of compiled against eager output."""
     pipeline: Any = None
     """The pipeline around the component; None for a bare model."""
-    device: torch.device | None = None
-    """Where the component runs; None where its weights are there already."""
+    settle: Callable[[nn.Module], None] = lambda module: None
+    """Moves a part of the component to where it runs; to be called with what is going to be changed or looked into."""
     inductor: Mapping[str, Any] = field(default_factory=dict)
     """Compiler options that earlier `inductor` steps set for this component."""
     part_calls: Callable[[str, str], Mapping[str, Arguments]] | None = None

@@ -45,9 +45,12 @@ def test_it_computes_the_same_with_two_blocks_on_the_gpu() -> None:
         with pytest.raises(RuntimeError):
             model(rows, fails=True)
         assert next(model.blocks[5].parameters()).device.type == "cpu"  # put back although it failed
-        model.blocks[2].up.to(device)  # what a step moves stays
+        streaming.settle(model.blocks[2].up)  # what a step moves stays
+        streaming.settle(model.blocks[7])
         changed = model(rows)
         assert model.blocks[2].up.weight.device.type == "cuda"
+        assert not model.blocks[7]._forward_pre_hooks
+        assert model.blocks[7].down.weight.device.type == "cuda"
         assert model.blocks[2].down.weight.device.type == "cpu"
         streaming.close()
         resident = model(rows)
