@@ -34,6 +34,7 @@ RATIOS = (
     ("jit", "jit_bf16"),
     ("aot", "eager_quantized"),
     ("jit_bf16", "eager"),
+    ("eager", "jit_bf16"),
 )
 """(arm, over) of the ratios reported, where both were measured."""
 COLD = ("start_to_first_step", "start_to_image", "import", "load", "first_step", "steady_step", "image")
