@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from qcompile.report.quantities import number, scale
-from qcompile.report.svg import COLOURS, drawing, printable, to_svg
+from qcompile.report.svg import COLOURS, FONT_SIZE_PX, drawing, printable, to_svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -87,6 +87,28 @@ def line_chart(name: str, label: str, lines: Sequence[tuple[str, str, Sequence[f
     return Chart(wide, narrow, tuple((colour, words) for words, colour, _ in lines))
 
 
+def grid_chart(
+    name: str,
+    label: str,
+    rows: Sequence[tuple[str, Sequence[str | None]]],
+    legend: tuple[tuple[str, str], ...],
+) -> Chart:
+    """Squares in rows, one a column.
+
+    Args:
+        name: unique on the page.
+        label: what the chart shows, for those who can't see it.
+        rows: (words, colours), all of one length; None leaves a place empty.
+        legend: (colour, words) beneath the chart.
+    """
+    with drawing():
+        wide, narrow = (
+            to_svg(_grid(rows, width, left), f"{name}-{kind}", label)
+            for kind, width, left in (("wide", WIDE_PX, _LABEL_PX), ("narrow", NARROW_PX, 158))
+        )
+    return Chart(wide, narrow, legend)
+
+
 def _figure(width: float, height: float) -> "Figure":
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
@@ -94,6 +116,19 @@ def _figure(width: float, height: float) -> "Figure":
     figure = Figure(figsize=(width / 72, height / 72), dpi=72, facecolor="none")
     FigureCanvasSVG(figure)
     return figure
+
+
+def _fitting(text: str, width: float) -> str:
+    """Text cut to a width in pixels, as wide as matplotlib's own font is; the fonts of most systems are narrower."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import TextToPath
+
+    measure, font = TextToPath().get_text_width_height_descent, FontProperties(size=FONT_SIZE_PX)
+    for longest in range(60, 0, -1):
+        shown = printable(text, longest)
+        if measure(shown, font, False)[0] <= width:
+            return shown
+    return ""
 
 
 def _axes(figure: "Figure", left: float, top: float, right: float, bottom: float) -> "Axes":
@@ -132,9 +167,9 @@ def _bars(bars: Sequence[Bar], unit: str, line: tuple[str, float] | None, wide: 
             fontweight="bold",
         )
         if wide:
-            axes.text(-10 * gap, middle, printable(bar.label, 30), va="center_baseline", ha="right")
+            axes.text(-10 * gap, middle, _fitting(bar.label, left - 12), va="center_baseline", ha="right")
         else:
-            axes.text(0, middle - _BAR_PX / 2 - 7, printable(bar.label, 44), va="baseline", ha="left")
+            axes.text(0, middle - _BAR_PX / 2 - 7, _fitting(bar.label, width - 8), va="baseline", ha="left")
         if line:
             # Across bars only: on a phone it would run through their labels.
             around = [middle - 9, middle + 9]
@@ -203,4 +238,28 @@ def _lines(lines: Sequence[tuple[str, str, Sequence[float | None]]], across: str
     axes.set_axisbelow(True)
     axes.tick_params(length=0, labelcolor=COLOURS["muted"], pad=6)
     axes.set_xlabel(across, color=COLOURS["muted"])
+    return figure
+
+
+def _grid(rows: Sequence[tuple[str, Sequence[str | None]]], width: int, left: int) -> "Figure":
+    count = max(len(colours) for _, colours in rows)
+    room = width - left - 8  # half a number sticks out at the end
+    side, row = min(22.0, room / count), 18
+    figure = _figure(width, row * len(rows) + 20)
+    axes = _axes(figure, left, 0, 8, 20)
+    axes.set_xlim(0, room / side)
+    axes.set_ylim(row * len(rows), 0)
+    gap = min(0.12, 1 / side)
+    for index, (words, colours) in enumerate(rows):
+        shown = [(column, COLOURS[colour]) for column, colour in enumerate(colours) if colour is not None]
+        axes.broken_barh(
+            [(column + gap / 2, 1 - gap) for column, _ in shown],
+            (index * row + 2, row - 4),
+            facecolors=[colour for _, colour in shown],
+        )
+        axes.text(-9 / side, index * row + row / 2, _fitting(words, left - 12), va="center_baseline", ha="right")
+    step = next(step for step in (1, 2, 5, 10, 20, 50, 100) if step * side >= 22)
+    axes.set_xticks([column + 0.5 for column in range(0, count, step)], [str(n) for n in range(0, count, step)])
+    axes.set_yticks([])
+    axes.tick_params(length=0, labelcolor=COLOURS["muted"], pad=4)
     return figure

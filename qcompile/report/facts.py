@@ -1,18 +1,14 @@
-"""Tables: environment, sizes, layers, quality, every measurement."""
+"""Tables: environment, sizes, layers, every measurement."""
 
-import math
-import statistics
 from collections.abc import Sequence
-from dataclasses import asdict
 
 from qcompile.bench.record import Measured, Record
 from qcompile.environment import Environment
 from qcompile.report.arms import label_of
 from qcompile.report.content import Content
 from qcompile.report.layers import Action, Group, bytes_by_scheme
-from qcompile.report.quantities import number, quantity
+from qcompile.report.quantities import number, quantity, scale
 from qcompile.report.table import Column, Table, table
-from qcompile.verify.record import ArmRecord, VerificationRecord
 
 NONE = "–"
 _FIELDS = {
@@ -28,24 +24,32 @@ _FIELDS = {
     "triton": "triton",
     "cuda": "CUDA",
 }
+_SHARED = tuple(_FIELDS.values())
 
 
 def environments(content: Content) -> Table:
-    """Where the artifact was made, and where it was measured."""
-    found: list[tuple[str, Environment]] = [("made on", content.manifest.environment)]
+    """Where the artifact was made, and where it was measured; environments that are the same share a column."""
+    found: dict[str, dict[str, str]] = {"made": _environment(content.manifest.environment)}
     if content.bench:
-        found.append(("measured on", content.bench.environment))
+        found["measured"] = _environment(content.bench.environment) | {"processor cores": str(content.bench.cpus)}
     if content.verification:
-        found.append(("verified on", content.verification.environment))
-    rows = []
-    for field, words in _FIELDS.items():
-        values = [_shown(asdict(environment)[field]) for _, environment in found]
-        if set(values) != {NONE}:
-            rows.append((words, *values))
-    if content.bench:
-        cores = [str(content.bench.cpus) if name == "measured on" else NONE for name, _ in found]
-        rows.append(("processor cores", *cores))
-    return table(["", *(Column(name) for name, _ in found)], rows)
+        found["verified"] = _environment(content.verification.environment)
+    columns: list[tuple[list[str], dict[str, str]]] = []
+    for name, values in found.items():
+        same = next((column for column in columns if all(values[key] == column[1][key] for key in _SHARED)), None)
+        if same is None:
+            columns.append(([name], dict(values)))
+        else:
+            same[0].append(name)
+            same[1].update(values)
+    fields = [*_FIELDS.values(), "processor cores"]
+    rows = [(field, *(values.get(field, NONE) for _, values in columns)) for field in fields]
+    titles = [f"{', '.join(names[:-1])} and {names[-1]} on" if names[1:] else f"{names[0]} on" for names, _ in columns]
+    return table(["", *titles], [row for row in rows if set(row[1:]) != {NONE}])
+
+
+def _environment(environment: Environment) -> dict[str, str]:
+    return {words: _shown(getattr(environment, field)) for field, words in _FIELDS.items()}
 
 
 def instruction_sets(content: Content) -> str:
@@ -111,7 +115,7 @@ def _layers(groups: Sequence[Group]) -> Table:
         (
             ", ".join(group.layers),
             str(group.count),
-            group.scheme or group.reason,
+            group.scheme or f"no: {group.reason}",
             ", ".join(map(str, group.rows)) or NONE,
             " → ".join(map(str, group.features)) if group.features else NONE,
             _before_after(group.bytes_before, group.bytes_after),
@@ -153,7 +157,11 @@ def actions(found: Sequence[Action]) -> Table:
 
 
 def _before_after(before: int, after: int) -> str:
-    return quantity(before, "bytes") if before == after else f"{quantity(before, 'bytes')} → {quantity(after, 'bytes')}"
+    """Both in one unit, so that they can be compared at a glance."""
+    if before == after:
+        return quantity(before, "bytes")
+    divisor, unit = scale("bytes", max(before, after))
+    return f"{number(before / divisor)} → {number(after / divisor)} {unit}"
 
 
 def measurements(items: Sequence[Measured]) -> Table:
@@ -190,102 +198,3 @@ def ratios(record: Record) -> Table:
     ]
     numbers = [Column(title, "number") for title in ("median", "from", "to", "rounds")]
     return table(["ratio", "what", Column("shape", "code"), *numbers], rows)
-
-
-def applied(content: Content) -> Table:
-    """What `apply` measured before it put the artifact in place."""
-    found = content.manifest.verification
-    rows = [
-        (f"denoiser's first call, quantized against original, {label}", number(value))
-        for label, value in found.quantized_relative_error.items()
-    ]
-    rows += [
-        (f"denoiser's first call, compiled against eager of the same weights, {label}", number(value))
-        for label, value in found.compiled_relative_error.items()
-    ]
-    if found.step_relative_error:
-        rows.append(("worst call along the original's trajectory", number(max(found.step_relative_error))))
-    if found.image_psnr_db is not None:
-        rows.append(("PSNR of the picture", f"{found.image_psnr_db:.1f} dB"))
-    if found.image_ssim is not None:
-        rows.append(("SSIM of the picture", f"{found.image_ssim:.4f}"))
-    if found.score_loss_points is not None:
-        rows.append(("task score lost", f"{number(found.score_loss_points)} points"))
-    return table(["what", Column("value", "number")], rows)
-
-
-def quality(record: VerificationRecord) -> Table:
-    """Artifact beside control, one row a figure."""
-    arms = list(record.arms)
-    figures = {arm.name: _figures(arm) for arm in arms}
-    names = list(dict.fromkeys(name for shown in figures.values() for name in shown))
-    rows = [(name, *(figures[arm.name].get(name, NONE) for arm in arms)) for name in names]
-    if record.original.score_percent is not None:
-        words = f"images that show what their caption says (original: {number(record.original.score_percent)} %)"
-        rows.append((words, *(_or_none(arm.score_percent, " %") for arm in arms)))
-    return table(["", *(Column(f"{arm.name}: {arm.label}", "number") for arm in arms)], rows)
-
-
-def _figures(arm: ArmRecord) -> dict[str, str]:
-    found = {f"relative error, first call, {label}": _or_none(value) for label, value in arm.quantized_errors.items()}
-    steps = [math.inf if value is None else value for value in arm.step_errors]
-    if steps:
-        found["relative error along the trajectory, median"] = number(statistics.median(steps))
-        found["relative error along the trajectory, worst"] = number(max(steps))
-    psnr = [math.inf if value is None else value for value in arm.psnr_db]
-    if psnr:
-        found[f"PSNR of {len(psnr)} images, median"] = _decibels(statistics.median_low(psnr))
-        found[f"PSNR of {len(psnr)} images, least"] = _decibels(min(psnr))
-    if arm.ssim:
-        found[f"SSIM of {len(arm.ssim)} images, median"] = f"{statistics.median_low(arm.ssim):.4f}"
-        found[f"SSIM of {len(arm.ssim)} images, least"] = f"{min(arm.ssim):.4f}"
-    return found | {name.replace("_", " "): number(value) for name, value in arm.perceptual.items()}
-
-
-def _decibels(value: float) -> str:
-    return "the same image" if math.isinf(value) else f"{value:.1f} dB"
-
-
-def _or_none(value: float | None, unit: str = "") -> str:
-    return NONE if value is None else f"{number(value)}{unit}"
-
-
-def bounds(record: VerificationRecord) -> Table:
-    """The recipe's bounds with what was measured."""
-    rows = []
-    for check in record.bounds:
-        side = "at least" if check.bound.startswith("min_") else "at most"
-        allowed = "finite values" if check.limit is None else f"{side} {number(check.limit)}"
-        verdict = "no bound" if check.limit is None and check.holds else "holds" if check.holds else "missed"
-        # Null stands for infinity: the PSNR of equal images.
-        rows.append(
-            (
-                f"verify.{check.bound}",
-                check.where,
-                allowed,
-                "infinite" if check.value is None else number(check.value),
-                verdict,
-            )
-        )
-    return table(
-        [Column("bound", "code"), "what", "allowed", Column("measured", "number"), Column("verdict", "mark")], rows
-    )
-
-
-def sensitivity(record: VerificationRecord) -> Table:
-    """What each role of layers adds to the error, the worst first."""
-    found = record.sensitivity.rows if record.sensitivity else ()
-    rows = [
-        (row.name, str(len(row.layers)), row.scheme, number(row.adds), quantity(row.bytes_saved, "bytes"))
-        for row in found
-    ]
-    return table(
-        [
-            Column("layer", "code"),
-            Column("layers", "number"),
-            Column("scheme", "mark"),
-            Column("adds to the error", "number"),
-            Column("saves", "number"),
-        ],
-        rows,
-    )

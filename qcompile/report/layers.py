@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from qcompile.change import Change
 from qcompile.fold import fold
 
+MAX_BLOCKS = 200
+"""More than any model has; a manifest may name any index."""
 WEIGHTS = "quantize"
 """The kind of step that decides how a layer's weights are stored."""
 
@@ -52,6 +54,48 @@ def layer_map(changes: Sequence[Change]) -> list[Group]:
         key = (component, _role(module), _scheme(history), _reason(history), first.rows, first.features)
         groups.setdefault(key, []).append(history)
     return [_group(members) for members in groups.values()]
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """The repeated blocks of one list, as a grid of roles by index."""
+
+    component: str
+    name: str
+    """Dotted name of the list: `transformer_blocks`."""
+    roles: tuple[str, ...]
+    """Names inside a block, in the model's order."""
+    count: int
+    """Blocks, from index 0."""
+    schemes: dict[tuple[str, int], str | None]
+    """(role, index) to its scheme, None where it has none; layers that no step looked at are not in it."""
+
+
+def block_lists(groups: Sequence[Group], changes: Sequence[Change]) -> list[Blocks]:
+    """The lists of two or more blocks in which some layer was quantized."""
+    quantized = {group.component for group in groups if group.scheme}
+    found: dict[tuple[str, str], dict[tuple[str, int], list[Change]]] = {}
+    for change in changes:
+        place = _place(change.module)
+        if change.kind == WEIGHTS and change.component in quantized and place:
+            name, index, role = place
+            found.setdefault((change.component, name), {}).setdefault((role, index), []).append(change)
+    lists = []
+    for (component, name), cells in found.items():
+        schemes = {cell: _scheme(history) for cell, history in cells.items()}
+        count = 1 + max(index for _, index in cells)
+        if 1 < count <= MAX_BLOCKS and any(schemes.values()):
+            lists.append(Blocks(component, name, tuple(dict.fromkeys(role for role, _ in cells)), count, schemes))
+    return lists
+
+
+def _place(module: str) -> tuple[str, int, str] | None:
+    """(list, index, role) of a layer: its first part that is a number is the index."""
+    parts = module.split(".")
+    for position, part in enumerate(parts[:-1]):
+        if position and part.isdecimal() and len(part) < 6:
+            return ".".join(parts[:position]), int(part), ".".join(parts[position + 1 :])
+    return None
 
 
 def other_actions(changes: Sequence[Change]) -> list[Action]:

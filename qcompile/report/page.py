@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qcompile.errors import MachineError
-from qcompile.report import facts, panels
+from qcompile.report import facts, panels, quality
 from qcompile.report.content import Content, Picture
 from qcompile.report.headline import headlines
-from qcompile.report.layers import layer_map, other_actions
+from qcompile.report.layers import block_lists, layer_map, other_actions
 from qcompile.version import __version__
 
 if TYPE_CHECKING:
@@ -119,14 +119,15 @@ def _fill(environment: "jinja2.Environment", content: Content) -> str:
         "trajectory": panels.trajectory(verification) if verification else None,
         "ratios": facts.ratios(bench) if bench else None,
         "measurements": facts.measurements(bench.measured) if bench else None,
-        "applied": facts.applied(content),
-        "quality": facts.quality(verification) if verification else None,
-        "bounds": facts.bounds(verification) if verification else None,
-        "sensitivity": facts.sensitivity(verification) if verification and verification.sensitivity else None,
+        "applied": quality.applied(content),
+        "quality": quality.figures(verification) if verification else None,
+        "bounds": quality.bounds(verification) if verification else None,
+        "sensitivity": quality.sensitivity(verification) if verification and verification.sensitivity else None,
         "components": facts.components(content),
         "packages": facts.packages(content),
         "schemes": facts.schemes(groups),
         "layers": facts.layers(groups),
+        "blocks": panels.blocks(block_lists(groups, manifest.changes)),
         "actions": facts.actions(other_actions(manifest.changes)),
         "environments": facts.environments(content),
         "instruction_sets": facts.instruction_sets(content),

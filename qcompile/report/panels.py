@@ -1,15 +1,19 @@
 """Charts with their tables: steps, images, cold starts, memory, the error of each call."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from qcompile.bench.record import Measured, Record
 from qcompile.report import facts
 from qcompile.report.arms import colour_of, in_order, label_of
-from qcompile.report.charts import Bar, Chart, bar_chart, line_chart
+from qcompile.report.charts import Bar, Chart, bar_chart, grid_chart, line_chart
+from qcompile.report.layers import Blocks
 from qcompile.report.quantities import quantity
 from qcompile.report.start import PHASES, starts
 from qcompile.report.table import Column, Table, table
 from qcompile.verify.record import VerificationRecord
+
+SCHEME_COLOURS = ("phase-4", "phase-2", "phase-3", "phase-5", "phase-1")
 
 
 @dataclass(frozen=True)
@@ -19,7 +23,8 @@ class Panel:
     title: str
     note: str
     chart: Chart
-    table: Table
+    table: Table | None
+    """None where a table of the page says the same already."""
 
 
 def speed(record: Record) -> list[Panel]:
@@ -141,6 +146,31 @@ def trajectory(record: VerificationRecord) -> Panel | None:
     ]
     note = "The denoiser is run on the inputs that the original's has at every step of its own image."
     return Panel(title, note, chart, table(["call", *(Column(arm.name, "number") for arm in arms)], rows))
+
+
+def blocks(found: Sequence[Blocks]) -> dict[str, list[Panel]]:
+    """Which scheme each layer of the repeated blocks has, by component."""
+    schemes = list(dict.fromkeys(scheme for item in found for scheme in item.schemes.values() if scheme))
+    colours = {scheme: SCHEME_COLOURS[index % len(SCHEME_COLOURS)] for index, scheme in enumerate(schemes)}
+    shown: dict[str, list[Panel]] = {}
+    for number, item in enumerate(found):
+        used = list(dict.fromkeys(scheme for scheme in item.schemes.values() if scheme))
+        rows = [(role, [_cell(item, role, index, colours) for index in range(item.count)]) for role in item.roles]
+        legend = tuple((colours[scheme], scheme) for scheme in used)
+        if None in item.schemes.values():
+            legend += (("rule", "not quantized"),)
+        said = f"Layers of {item.name}, blocks 0 to {item.count - 1}: {', '.join(words for _, words in legend)}"
+        chart = grid_chart(f"blocks-{number}", said, rows, legend)
+        note = f"{item.count} blocks from left to right, their layers from top to bottom."
+        shown.setdefault(item.component, []).append(Panel(item.name, note, chart, None))
+    return shown
+
+
+def _cell(item: Blocks, role: str, index: int, colours: Mapping[str, str]) -> str | None:
+    if (role, index) not in item.schemes:
+        return None
+    scheme = item.schemes[role, index]
+    return "rule" if scheme is None else colours[scheme]
 
 
 def _medians(record: Record, metric: str, shape: str, title: str, note: str, limit: Measured | None) -> Panel:

@@ -4,7 +4,7 @@ import math
 
 _SCALES = {
     "ms": ((1e3, 1e3, "s"), (0.0, 1.0, "ms")),
-    "bytes": ((1e9, 1e9, "GB"), (1e5, 1e6, "MB"), (1e3, 1e3, "kB"), (0.0, 1.0, "bytes")),
+    "bytes": ((1e9, 1e9, "GB"), (1e6, 1e6, "MB"), (1e3, 1e3, "kB"), (0.0, 1.0, "bytes")),
 }
 """(least value, divisor, name) of the units that a record's unit is shown in."""
 

@@ -13,7 +13,7 @@ class Column:
 
     title: str
     kind: Kind = "text"
-    """`mark` is a word on a coloured ground: a scheme, a verdict."""
+    """`mark` is a word on a coloured ground, a scheme or verdict; without the ground where it begins with `no`."""
 
 
 @dataclass(frozen=True)

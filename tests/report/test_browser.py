@@ -1,5 +1,6 @@
 """The page in a real browser: it opens without a complaint, the slider moves, text fits, colours can be read."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -49,7 +50,22 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("pages")
     (folder / "b.json").write_text(json.dumps(bench_data()))
     (folder / "v.json").write_text(json.dumps(verification_data()))
+    long = "x" * 300
+    crowded, everywhere = bench_data(), gather(ARTIFACT).manifest
+    for item in (*crowded["measured"], *crowded["ratios"]):
+        item |= {"shape": long} if item["shape"] else {}
+    crowded["measured"] += [item | {"arm": long} for item in crowded["measured"] if item["arm"] == "aot"]
+    (folder / "c.json").write_text(json.dumps(crowded | {"command": long, "notes": [long], "absent": {long: long}}))
+    changes = [
+        change if not change.module else dataclasses.replace(change, module=f"{name}.{index}.{change.module}")
+        for name, count in (("transformer_blocks", 57), (long, 2))
+        for index in range(count)
+        for change in everywhere.changes[-18:]
+    ]
+    crowd = gather(ARTIFACT, folder / "c.json", folder / "v.json")
+    artifact = dataclasses.replace(crowd.artifact, manifest=everywhere.model_copy(update={"changes": tuple(changes)}))
     contents = {
+        "crowded": dataclasses.replace(crowd, artifact=artifact, summary=long, recipe_text=long),
         "full": gather(ARTIFACT, folder / "b.json", folder / "v.json"),
         "bare": gather(GOLDEN / "model-own_classes"),
     }
@@ -201,7 +217,7 @@ return found;
 
 
 @pytest.mark.parametrize("width", [360, 760, 943, 944, 1440])
-@pytest.mark.parametrize("name", ["full", "bare"])
+@pytest.mark.parametrize("name", ["full", "bare", "crowded"])
 def test_text_fits(opened: Callable[..., Any], name: str, width: int) -> None:
     browser = opened(name, width)
     browser.execute_script("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
@@ -210,9 +226,10 @@ def test_text_fits(opened: Callable[..., Any], name: str, width: int) -> None:
     assert browser.execute_script(OVERFLOWING) == []
 
 
+@pytest.mark.parametrize("name", ["full", "crowded"])
 @pytest.mark.parametrize("width", [360, 839, 840, 1440])
-def test_text_in_charts_can_be_read_and_stays_inside(opened: Callable[..., Any], width: int) -> None:
-    browser = opened(width=width)
+def test_text_in_charts_can_be_read_and_stays_inside(opened: Callable[..., Any], name: str, width: int) -> None:
+    browser = opened(name, width)
     found = browser.execute_script(CHART_TEXT)
     assert len(found) > 40
     assert [item for item in found if item["size"] < 10] == []

@@ -8,7 +8,7 @@ import pytest
 
 from qcompile.bench.arms import ARMS
 from qcompile.report.arms import LABELS, colour_of, in_order
-from qcompile.report.charts import NARROW_PX, WIDE_PX, Bar, Chart, bar_chart, line_chart
+from qcompile.report.charts import NARROW_PX, WIDE_PX, Bar, Chart, bar_chart, grid_chart, line_chart
 from qcompile.report.svg import COLOURS, printable
 
 BARS = (
@@ -135,3 +135,16 @@ def test_every_arm_of_the_benchmark_has_words_and_a_colour() -> None:
     assert LABELS.keys() == ARMS.keys()
     assert {colour_of(arm) for arm in (*ARMS, "folder")} <= COLOURS.keys()
     assert in_order(["folder", "aot", "eager", "aot"]) == ["eager", "aot", "folder"]
+
+
+@pytest.mark.parametrize("count", [1, 2, 38, 200])
+def test_grids_have_a_square_for_each_place(count: int) -> None:
+    rows = [("to_q", ["phase-4"] * count), ("norm", ["rule", *[None] * (count - 1)])]
+    chart = grid_chart("g", "g", rows, (("phase-4", "int8_dynamic"),))
+    for svg in (chart.wide, chart.narrow):
+        paths = re.findall(r'<path d="([^"]+)"[^>]*style="fill: var\(--([\w-]+)\)', svg)
+        assert sum(name == "phase-4" for _, name in paths) == count
+        assert sum(name == "rule" for _, name in paths) == 1
+        assert {"to_q", "norm", "0"} <= set(texts(svg))
+        width = float(parsed(svg).attrib["viewBox"].split()[2])
+        assert max(float(x) for path, _ in paths for x in re.findall(r"[ML] ([\d.]+) ", path)) <= width + 0.01

@@ -1,6 +1,6 @@
 from qcompile.change import Change
 from qcompile.report.content import gather
-from qcompile.report.layers import bytes_by_scheme, layer_map, other_actions
+from qcompile.report.layers import MAX_BLOCKS, block_lists, bytes_by_scheme, layer_map, other_actions
 from report.conftest import ARTIFACT, GOLDEN
 
 
@@ -60,3 +60,35 @@ def test_other_steps_say_what_they_did() -> None:
     found = other_actions(gather(ARTIFACT).manifest.changes)
     assert [(item.kind, item.count) for item in found] == [("fuse_qkv", 3), ("channels_last", 26)]
     assert "single_transformer_blocks.{0..1}.attn" in found[0].layers
+
+
+def lists_of(changes: list[Change]) -> dict[str, object]:
+    return {item.name: item for item in block_lists(layer_map(changes), changes)}
+
+
+def test_blocks_are_a_grid_of_roles_by_index() -> None:
+    changes = [
+        change("blocks.0.to_q", "int8_dynamic"),
+        change("blocks.0.ff.net.2", None),
+        change("blocks.2.to_q", "float8_row"),
+        change("down.0.attentions.1.to_q", "int8_dynamic"),
+        change("down.1.attentions.0.to_q", "int8_dynamic"),
+        change("proj_out", "int8_dynamic"),
+        change("single.0.to_q", "int8_dynamic"),
+        change("plain.0.to_q", None),
+        change("plain.1.to_q", None),
+        change("other.0.to_q", None, component="vae"),
+        change("other.1.to_q", None, component="vae"),
+    ]
+    found = lists_of(changes)
+    # One block is no list, and one without any quantized layer is nothing to look at.
+    assert found.keys() == {"blocks", "down"}
+    blocks = found["blocks"]
+    assert (blocks.roles, blocks.count) == (("to_q", "ff.net.2"), 3)
+    assert blocks.schemes == {("to_q", 0): "int8_dynamic", ("ff.net.2", 0): None, ("to_q", 2): "float8_row"}
+    assert found["down"].roles == ("attentions.1.to_q", "attentions.0.to_q")
+
+
+def test_a_manifest_that_names_a_huge_index_draws_no_huge_picture() -> None:
+    for index in (MAX_BLOCKS, 99_999, 10**30):
+        assert lists_of([change("a.0.q", "int8_dynamic"), change(f"a.{index}.q", "int8_dynamic")]) == {}

@@ -112,14 +112,16 @@ def test_all_parts_are_there(full: Content) -> None:
     ):
         assert piece in reader.text, piece
     charts = [attributes for tag, attributes in reader.tags if tag == "svg"]
-    assert len(charts) == 2 * 6  # step, image, start, GPU and process memory, trajectory
+    assert len(charts) == 2 * 7  # step, image, start, GPU and process memory, trajectory, single blocks
     assert all(attributes["aria-label"] for attributes in charts)
     assert sum(tag == "img" for tag, _ in reader.tags) == 2
 
 
 def test_every_chart_has_a_table(full: Content) -> None:
     html = render(full)
-    for chart in re.findall(r'<figure class="chart">.*?</figure>', html, re.DOTALL):
+    charts = re.findall(r'<figure class="chart">.*?</figure>', html, re.DOTALL)
+    assert len(charts) == 7
+    for chart in charts[:-1]:  # the last is the map of blocks, whose table stands beneath
         assert "<details>" in chart
         assert "<td" in chart
 
@@ -136,7 +138,7 @@ def test_without_records_it_says_what_is_missing_and_how_to_make_it() -> None:
     assert missing_parts(content).keys() == {"bench record", "verification"}
     for command in missing_parts(content).values():
         assert command in reader.text
-    assert sum(tag == "svg" for tag, _ in reader.tags) == 0
+    assert sum(tag == "svg" for tag, _ in reader.tags) == 2  # the map of blocks
     assert "×" in reader.text  # the weights' ratio, which the manifest knows
     for piece in ("NaN", "None", "null", "Undefined"):
         assert piece not in reader.text
