@@ -54,7 +54,7 @@ def gather(folder: Path, bench: Path | None = None, verification: Path | None = 
         verification: what `qcompile verify --record` wrote.
 
     Raises:
-        ArtifactError: the artifact is broken.
+        ArtifactError, RecipeError: the artifact is broken.
         ModelError: a file is no record, or one of another recipe.
     """
     artifact = read_artifact(folder.expanduser())
