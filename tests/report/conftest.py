@@ -1,5 +1,6 @@
 """A golden artifact, the record of a GPU made to belong to it, and a verification of the same recipe."""
 
+import dataclasses
 import hashlib
 import json
 import shutil
@@ -12,6 +13,7 @@ from conftest import ROOT
 
 from qcompile.artifact.manifest import MANIFEST, FileRecord, from_bytes, to_bytes
 from qcompile.artifact.read import read_artifact
+from qcompile.bench.record import Record
 from qcompile.report.content import Content, gather
 
 GOLDEN = ROOT / "serialization" / "golden"
@@ -81,6 +83,32 @@ def verification_data() -> dict[str, Any]:
     }
 
 
+def full_content(folder: Path) -> Content:
+    """Everything a report can show; writes its records to a folder."""
+    (folder / "bench.json").write_text(json.dumps(bench_data()))
+    (folder / "verify.json").write_text(json.dumps(verification_data()))
+    return gather(ARTIFACT, folder / "bench.json", folder / "verify.json")
+
+
+def crowded_content(folder: Path) -> Content:
+    """Words of 300 letters wherever text can stand, and a model of 57 blocks."""
+    long, full = "x" * 300, full_content(folder)
+    data = bench_data() | {"command": long, "notes": [long], "absent": {long: long}}
+    for item in (*data["measured"], *data["ratios"]):
+        item |= {"shape": long} if item["shape"] else {}
+    data["measured"] += [item | {"arm": long} for item in data["measured"] if item["arm"] == "aot"]
+    changes = tuple(
+        dataclasses.replace(change, module=f"{name}.{index}.{change.module}")
+        for name, count in (("transformer_blocks", 57), (long, 2))
+        for index in range(count)
+        for change in full.manifest.changes
+        if change.kind == "quantize" and change.module
+    )
+    artifact = dataclasses.replace(full.artifact, manifest=full.manifest.model_copy(update={"changes": changes}))
+    bench = Record.model_validate(data)
+    return dataclasses.replace(full, artifact=artifact, bench=bench, summary=long, recipe_text=long)
+
+
 @pytest.fixture
 def write(tmp_path: Path) -> Callable[[str, Any], Path]:
     """Write data as a JSON file, text and bytes as they are."""
@@ -97,9 +125,9 @@ def write(tmp_path: Path) -> Callable[[str, Any], Path]:
 
 
 @pytest.fixture
-def full(write: Callable[[str, Any], Path]) -> Content:
+def full(tmp_path: Path) -> Content:
     """Everything a report can show."""
-    return gather(ARTIFACT, write("bench.json", bench_data()), write("verify.json", verification_data()))
+    return full_content(tmp_path)
 
 
 @pytest.fixture

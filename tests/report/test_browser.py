@@ -1,6 +1,5 @@
 """The page in a real browser: it opens without a complaint, the slider moves, text fits, colours can be read."""
 
-import dataclasses
 import json
 import os
 import shutil
@@ -15,7 +14,7 @@ from selenium.webdriver.common.keys import Keys
 
 from qcompile.report.content import gather
 from qcompile.report.page import render
-from report.conftest import ARTIFACT, GOLDEN, bench_data, verification_data
+from report.conftest import GOLDEN, crowded_content, full_content
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 DRIVER = shutil.which("chromedriver")
@@ -46,28 +45,12 @@ def chromium() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A full page, and one of a bare model without records."""
+    """A full page, one of a bare model without records, and one full of long names and large models."""
     folder = tmp_path_factory.mktemp("pages")
-    (folder / "b.json").write_text(json.dumps(bench_data()))
-    (folder / "v.json").write_text(json.dumps(verification_data()))
-    long = "x" * 300
-    crowded, everywhere = bench_data(), gather(ARTIFACT).manifest
-    for item in (*crowded["measured"], *crowded["ratios"]):
-        item |= {"shape": long} if item["shape"] else {}
-    crowded["measured"] += [item | {"arm": long} for item in crowded["measured"] if item["arm"] == "aot"]
-    (folder / "c.json").write_text(json.dumps(crowded | {"command": long, "notes": [long], "absent": {long: long}}))
-    changes = [
-        change if not change.module else dataclasses.replace(change, module=f"{name}.{index}.{change.module}")
-        for name, count in (("transformer_blocks", 57), (long, 2))
-        for index in range(count)
-        for change in everywhere.changes[-18:]
-    ]
-    crowd = gather(ARTIFACT, folder / "c.json", folder / "v.json")
-    artifact = dataclasses.replace(crowd.artifact, manifest=everywhere.model_copy(update={"changes": tuple(changes)}))
     contents = {
-        "crowded": dataclasses.replace(crowd, artifact=artifact, summary=long, recipe_text=long),
-        "full": gather(ARTIFACT, folder / "b.json", folder / "v.json"),
+        "full": full_content(folder),
         "bare": gather(GOLDEN / "model-own_classes"),
+        "crowded": crowded_content(folder),
     }
     for name, content in contents.items():
         (folder / f"{name}.html").write_text(render(content), encoding="utf-8")
