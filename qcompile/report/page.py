@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qcompile.environment import rejections
 from qcompile.errors import MachineError
 from qcompile.report import facts, panels, quality
 from qcompile.report.content import Content, Picture
@@ -31,6 +32,25 @@ def missing_parts(content: Content) -> dict[str, str]:
         found["bench record"] = f"qcompile bench {folder} --record bench.json"
     if content.verification is None:
         found["verification"] = f"qcompile verify {folder} --record verify.json"
+    return found
+
+
+def caveats(content: Content) -> list[str]:
+    """What has to be read with the figures: notes of the record, arms left out, bounds missed, other machines."""
+    found: list[str] = []
+    if content.bench:
+        found += content.bench.notes
+        found += [f"{arm} was left out: {reason}" for arm, reason in content.bench.absent.items()]
+    if content.verification:
+        missed = [check for check in content.verification.bounds if not check.holds]
+        found += [f"the bound verify.{check.bound} is missed: {check.where}" for check in missed]
+        if content.verification.no_control:
+            found.append(f"quality has no control: {content.verification.no_control}")
+    made = content.manifest.environment
+    for words, record in (("measured", content.bench), ("verified", content.verification)):
+        if record and rejections(made, record.environment):
+            fields = ", ".join(rejection.field for rejection in rejections(made, record.environment))
+            found.append(f"it was {words} in another environment than it was made in: {fields}")
     return found
 
 
@@ -111,6 +131,7 @@ def _fill(environment: "jinja2.Environment", content: Content) -> str:
         "bench": bench,
         "verification": verification,
         "missing": missing_parts(content),
+        "caveats": caveats(content),
         "headlines": headlines(bench, verification, manifest),
         "pictures": [_picture(picture) for picture in content.pictures] if content.pictures else None,
         "speed": panels.speed(bench) if bench else [],

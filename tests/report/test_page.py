@@ -14,7 +14,7 @@ import pytest
 from qcompile.errors import MachineError
 from qcompile.report import page
 from qcompile.report.content import Content, gather
-from qcompile.report.page import missing_parts, render
+from qcompile.report.page import caveats, missing_parts, render
 from report.conftest import ARTIFACT, GOLDEN, HOSTILE, bench_data, verification_data
 
 VOID = {"meta", "link", "img", "input"}
@@ -166,6 +166,15 @@ def test_an_empty_record_is_shown(full: Content) -> None:
     text = Reader(render(dataclasses.replace(full, bench=empty))).text
     assert "jit was left out: out of memory" in text
     assert "The record holds no steps." in text
+
+
+def test_what_has_to_be_read_with_the_figures(full: Content) -> None:
+    found = caveats(full)
+    assert "the GPU's clocks were held back after the steps of 1024x1024_b1: power cap" in found
+    assert "the bound verify.max_step_error is missed: call 2 of 4" in found
+    assert "it was measured in another environment than it was made in: torch, device, cpu_isa" in found
+    assert all(words in Reader(render(full)).text for words in found)
+    assert caveats(gather(ARTIFACT)) == []
 
 
 def test_no_control_is_said_with_its_reason(full: Content) -> None:
