@@ -11,7 +11,7 @@ DEMO := build/demo
 .PHONY: help setup demo test test-fast test-long breadth lint format generated bench clean
 
 help:
-	@echo "make demo        apply a recipe to the embedded model, paint with the original and the result, compare"
+	@echo "make demo        apply a recipe to the embedded model, paint with the original and the result, compare, report"
 	@echo "make test        all tests that need no GPU"
 	@echo "make test-fast   without those marked slow"
 	@echo "make test-long   those marked long: every recipe on a twin of its model, every scheme compiled (a quarter of an hour)"
@@ -38,6 +38,10 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)
 	$(BIN)/qcompile apply recipes/flux_mini_int8.yaml --out $(DEMO)/flux_mini_int8 --overwrite
 	$(BIN)/qcompile compare $(DEMO)/flux_mini_int8 --out $(DEMO)/compare.png
+# A fresh process of an arm that compiles takes half a minute, so that only those that do not get one here.
+	$(BIN)/qcompile bench $(DEMO)/flux_mini_int8 --arms eager,jit_bf16,aot --cold-arms eager,aot --steps 10 --images 1 --no-limits --record $(DEMO)/bench.json
+	$(BIN)/qcompile verify $(DEMO)/flux_mini_int8 --prompts 2 --record $(DEMO)/verify.json
+	$(BIN)/qcompile report $(DEMO)/flux_mini_int8 --record $(DEMO)/bench.json --verified $(DEMO)/verify.json --out $(DEMO)/report.html
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -m "not gpu and not breadth and not long"

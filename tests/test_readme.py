@@ -21,6 +21,13 @@ PAGES = {".": README, ".github": CONTRIBUTING, "recipes": (RECIPES / "README.md"
 APPLY = "qcompile apply recipes/flux_mini_int8.yaml --out flux-mini-int8"
 APPLY_IN_PYTHON = 'qcompile.apply("recipes/flux_mini_int8.yaml", out="flux-mini-int8")'
 
+FASTER = {
+    "qcompile compare": " --steps 1",
+    "qcompile bench": " --arms eager,aot --steps 2 --images 1 --cold-arms aot",
+    "qcompile verify": " --prompts 1 --no-control",
+}
+"""What is added to commands that would take minutes."""
+
 
 def blocks(language: str) -> list[str]:
     found = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
@@ -107,9 +114,9 @@ def test_commands_run(checkout: Path) -> None:
     for command in found:
         if command == APPLY:
             continue
-        faster = " --steps 1" if command.startswith("qcompile compare") else ""
+        faster = FASTER.get(" ".join(command.split()[:2]), "")
         assert main(shlex.split(command + faster)[1:]) == 0, command
-    for name in ("star.png", "compare.png", "my_recipe.yaml"):
+    for name in ("star.png", "compare.png", "my_recipe.yaml", "report.html"):
         assert (checkout / name).is_file()
 
 

@@ -11,7 +11,7 @@ PACKAGE = ROOT / "qcompile"
 
 RANKS = (
     ("cli",),
-    ("benchmark",),
+    ("benchmark", "report"),
     ("bench", "profiler", "sheet", "doctor"),
     ("verify",),
     ("compare",),
@@ -29,13 +29,26 @@ RANKS = (
     ("document", "steps"),
     ("schemes", "aot", "selectors", "artifact", "streaming"),
     ("modules", "layers", "lora", "environment", "noise", "progress", "figures", "weights", "known_values", "gallery"),
+    ("fold", "record_file"),
     ("change", "package", "builtin"),
     ("errors", "version"),
 )
 """From the top down; a module imports from lower ranks only, and inside its own package."""
 APART = {"artifact": {"steps", "schemes"}, "builtin": {"errors", "version"}}
 """What stays apart whatever its rank: the format outlives steps and schemes, a builtin model knows nothing of us."""
-HEAVY = {"torch", "torchao", "diffusers", "transformers", "accelerate", "numpy", "scipy", "rich", "PIL"}
+HEAVY = {
+    "torch",
+    "torchao",
+    "diffusers",
+    "transformers",
+    "accelerate",
+    "numpy",
+    "scipy",
+    "rich",
+    "PIL",
+    "matplotlib",
+    "jinja2",
+}
 LIGHT = ("qcompile", "qcompile.cli", "qcompile.recipe", "qcompile.steps", "qcompile.schemes", "qcompile.source")
 """Modules whose import must reach nothing heavy: `--help` takes 0.4 s, `validate` one."""
 PICKLES = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}

@@ -9,7 +9,8 @@ from typing import Any, Literal
 import pydantic
 
 from qcompile.environment import Environment
-from qcompile.errors import ArtifactError, MachineError, ModelError
+from qcompile.errors import ArtifactError, MachineError
+from qcompile.record_file import read_record_file
 
 _RECORD = pydantic.ConfigDict(extra="forbid", frozen=True)
 FORMAT = 1
@@ -181,9 +182,4 @@ def read(path: Path) -> Record:
     Raises:
         ModelError: the file is missing or no record.
     """
-    try:
-        return Record.model_validate_json(path.read_bytes())
-    except (OSError, pydantic.ValidationError) as error:
-        raise ModelError(
-            f"{path} is no record of `qcompile bench`: {str(error).splitlines()[0]}. Make one with --record."
-        ) from error
+    return read_record_file(Record, path, "qcompile bench")

@@ -18,7 +18,7 @@ from qcompile.bench.probe import PROBED, cold_start
 from qcompile.bench.record import Measured, Ratio, Record, measured, ratio
 from qcompile.bench.timing import Interrupted, Rounds, Timed, clock_limits, time_in_turn
 from qcompile.environment import current
-from qcompile.errors import MachineError
+from qcompile.errors import MachineError, PlanError, nearest
 from qcompile.noise import quiet_libraries
 from qcompile.planner import resolve_device
 from qcompile.progress import Progress, Silent, stage
@@ -34,6 +34,7 @@ RATIOS = (
     ("jit", "jit_bf16"),
     ("aot", "eager_quantized"),
     ("jit_bf16", "eager"),
+    ("eager", "jit_bf16"),
 )
 """(arm, over) of the ratios reported, where both were measured."""
 COLD = ("start_to_first_step", "start_to_image", "import", "load", "first_step", "steady_step", "image")
@@ -53,6 +54,8 @@ class Options:
     """Whole images of each arm; 0 leaves them out."""
     cold_starts: int = 1
     """Fresh processes of each arm; 0 leaves them out."""
+    cold_arms: tuple[str, ...] = ()
+    """Arms that get them; empty for all that were chosen."""
     limits: bool = True
     usd_per_hour: float | None = None
     """Price of the machine, for costs."""
@@ -96,10 +99,14 @@ def bench(path: str | Path, options: Options, command: str, progress: Progress |
     others = {Path(other).name: read_artifact(Path(other).expanduser()) for other in options.against}
     device = resolve_device(options.device or artifact.manifest.environment.device)
     names, absent = choose(options.arms, artifact, device)
+    for name in options.cold_arms:
+        if name not in names or name not in PROBED:
+            allowed = [known for known in names if known in PROBED]
+            raise PlanError(f"--cold-arms {name}: not among the arms of this run; {nearest(name, allowed)}.")
     found = _Found(absent=dict(absent))
     try:
         if options.cold_starts:
-            _cold_starts(found, artifact, names, device, options, progress)
+            _cold_starts(found, artifact, options.cold_arms or names, device, options, progress)
         with stage(progress, "load the arms"):
             stand = make_stand(artifact, others, names, device)
         for label in stand.calls:

@@ -18,11 +18,25 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
-from qcompile.cli import apply, bench, compare, doctor, generate, inspect, new, plan, profile, schema, validate, verify
+from qcompile.cli import (
+    apply,
+    bench,
+    compare,
+    doctor,
+    generate,
+    inspect,
+    new,
+    plan,
+    profile,
+    report,
+    schema,
+    validate,
+    verify,
+)
 from qcompile.errors import MachineError, QcompileError
 from qcompile.version import __version__
 
-COMMANDS = (apply, plan, validate, generate, compare, verify, bench, profile, inspect, doctor, new, schema)
+COMMANDS = (apply, plan, validate, generate, compare, verify, bench, profile, report, inspect, doctor, new, schema)
 """The commands, in the order of `--help`."""
 
 BUG = 70

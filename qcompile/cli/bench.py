@@ -45,6 +45,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cold-starts", metavar="N", type=int, default=1, help="fresh processes of each arm (default: 1; 0: none)"
     )
+    parser.add_argument(
+        "--cold-arms", metavar="A,B", default="", help="arms that get fresh processes; by default all of them"
+    )
     parser.add_argument("--no-limits", action="store_true", help="leave out the ceilings of the machine")
     parser.add_argument("--usd-per-hour", metavar="PRICE", type=float, help="price of the machine, for costs of images")
     parser.add_argument("--out", metavar="DIR", help="with a recipe: keep the artifact here")
@@ -82,6 +85,7 @@ def run(options: argparse.Namespace) -> int:
             rounds=options.steps,
             images=options.images,
             cold_starts=options.cold_starts,
+            cold_arms=tuple(filter(None, options.cold_arms.split(","))),
             limits=not options.no_limits,
             usd_per_hour=options.usd_per_hour,
             device=options.device,

@@ -11,9 +11,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from qcompile.cli.apply import errors
-from qcompile.cli.fold import fold
 from qcompile.cli.options import add_json
 from qcompile.cli.table import megabytes, plural, table
+from qcompile.fold import fold
 
 if TYPE_CHECKING:
     from qcompile.artifact.read import Artifact

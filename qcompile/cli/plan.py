@@ -18,9 +18,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qcompile.cli.fold import fold
 from qcompile.cli.options import add_json, add_recipe_options
 from qcompile.cli.table import megabytes, plural, table
+from qcompile.fold import fold
 
 if TYPE_CHECKING:
     from qcompile.change import Change

@@ -7,14 +7,15 @@ the same prompts and seeds. Ends with 1 where a bound of the artifact's recipe d
 from __future__ import annotations
 
 import argparse
-import json
+import datetime
 import math
 import os
+import shlex
 import statistics
+import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qcompile.cli.options import add_device, add_json, at_least_one
 from qcompile.cli.table import megabytes, plural, table
@@ -67,6 +68,7 @@ def run(options: argparse.Namespace) -> int:
     if options.record:
         _check_record(options.record)
     with heavy_imports():
+        from qcompile.verify.record import record_of
         from qcompile.verify.verification import Request, verify
     with shown(silently=options.json) as progress:
         found = verify(
@@ -85,39 +87,12 @@ def run(options: argparse.Namespace) -> int:
             device=options.device,
             progress=progress,
         )
-    plain = json.dumps(document(found), indent=1)
+    command = shlex.join(["qcompile", *sys.argv[1:]])
+    plain = record_of(found, command, datetime.date.today().isoformat()).model_dump_json(indent=1)
     if options.record:
         options.record.write_text(plain + "\n", encoding="utf-8")
     print(plain if options.json else text(found))
     return 0 if found.holds else 1
-
-
-def document(found: Report) -> dict[str, Any]:
-    """The report as plain data."""
-    sensitivity, suggestion = found.sensitivity, found.suggestion
-    return {
-        "recipe": found.recipe,
-        "model": found.model,
-        "shape": found.shape,
-        "holds": found.holds,
-        "images": [asdict(task) for task in found.tasks],
-        "original": {"score_percent": found.original_score_percent},
-        "arms": [
-            {"name": arm.name, "label": arm.label, **asdict(arm.measured), **arm.perceptual} for arm in found.arms
-        ],
-        "no_control": found.no_control,
-        "bounds": [_check(check) for check in found.checks],
-        "sensitivity": None if sensitivity is None else asdict(sensitivity),
-        "suggestion": None
-        if suggestion is None
-        else {
-            "excluded": suggestion.excluded,
-            "layers": suggestion.layers,
-            "bytes_lost": suggestion.bytes_lost,
-            "fragments": {f"steps.{index}": fragment for index, fragment in suggestion.fragments.items()},
-            "bounds": [_check(check) for check in suggestion.checks],
-        },
-    }
 
 
 def text(found: Report) -> str:
@@ -212,11 +187,6 @@ def _suggestion(found: Report) -> str:
     for index, fragment in suggestion.fragments.items():
         lines.append(f"in place of `layers` of steps.{index}:\n\n{fragment.rstrip()}")
     return "\n".join(lines)
-
-
-def _check(check: Any) -> dict[str, Any]:
-    value = None if math.isinf(check.value) else check.value
-    return {"bound": check.bound, "limit": check.limit, "value": value, "holds": check.holds, "where": check.where}
 
 
 def _bound(text: str) -> tuple[str, float]:

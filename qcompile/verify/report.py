@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from qcompile.environment import Environment
 from qcompile.quality.bounds import Check, Measured
 from qcompile.quality.tasks import Task
 from qcompile.quality.trajectory import Trajectory
@@ -68,6 +69,10 @@ class Report:
     """An artifact and its control against the original."""
 
     recipe: str
+    recipe_version: int
+    recipe_sha256: str
+    environment: Environment
+    """Where it was measured."""
     model: str
     shape: str
     """Label of the shape whose trajectory and images these are."""

@@ -10,6 +10,7 @@ import torch
 
 from qcompile import recipe as recipes
 from qcompile.artifact.read import Artifact, read_artifact
+from qcompile.environment import current
 from qcompile.errors import ModelError, PlanError
 from qcompile.header import Bounds
 from qcompile.noise import quiet_libraries
@@ -142,6 +143,9 @@ def verify(
     arms.append(run.artifact_arm(reference, eager))
     return Report(
         recipe=manifest.recipe.name,
+        recipe_version=manifest.recipe.version,
+        recipe_sha256=manifest.recipe.sha256,
+        environment=current(str(where)),
         model=str(model_id),
         shape=shape,
         tasks=reference.tasks,

@@ -47,6 +47,25 @@ def test_arms_this_machine_or_artifact_has_not(eager_artifact: Path) -> None:
         choose(("fast",), artifact, cpu)
 
 
+def test_cold_starts_of_some_arms_only(eager_artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = []
+
+    def cold_start(name: str, *_: object) -> dict[str, float]:
+        started.append(name)
+        return {"first_step": 1.0}
+
+    monkeypatch.setattr(run, "cold_start", cold_start)  # what it measures is tested with processes of their own
+    options = Options(
+        arms=("eager", "eager_quantized"), cold_arms=("eager",), **QUICK | {"cold_starts": 2, "images": 0}
+    )
+    record, _ = bench(eager_artifact, options, "typed")
+    assert started == ["eager", "eager"]
+    assert record.find("eager", "cold, first_step").count == 2
+    assert record.find("eager_quantized", "step") is not None
+    with pytest.raises(PlanError, match="--cold-arms jit: not among the arms of this run; allowed here: eager"):
+        bench(eager_artifact, Options(arms=("eager",), cold_arms=("jit",)), "typed")
+
+
 def test_a_broken_artifact(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="no such folder"):
         bench(tmp_path / "nothing", Options(), "typed")

@@ -9,6 +9,8 @@ import pytest
 import yaml
 
 from cli.conftest import Result, everything
+from qcompile.artifact.read import read_artifact
+from qcompile.verify.record import read
 
 CALL = {"prompt": "a red circle on a blue background", "num_inference_steps": 2, "max_sequence_length": 32}
 
@@ -32,6 +34,12 @@ def test_the_table_and_the_record(cli: Callable[..., Result], artifact: Path) ->
     assert f"{max(arm['step_errors']):.4f}" in result.out
     assert data["holds"] is True
     assert data["suggestion"] is None
+    record = read(Path("out/v.json"))
+    assert record.recipe_sha256 == read_artifact(artifact).manifest.recipe.sha256
+    assert record.no_control == "the recipe compiles nothing"
+    page = cli("report", artifact, "--verified", "out/v.json")
+    assert page.code == 0
+    assert "no bench record" in page.out
 
 
 def test_a_missed_bound_ends_with_1_and_a_suggestion(cli: Callable[..., Result], artifact: Path) -> None:

@@ -1,6 +1,6 @@
 """Names that differ only in indices."""
 
-from qcompile.cli.fold import fold
+from qcompile.fold import fold
 
 
 def test_a_run_of_blocks_is_one_row() -> None:

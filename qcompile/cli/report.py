@@ -1,0 +1,72 @@
+"""Show what an artifact gained and what it cost on one HTML page that fetches nothing.
+
+Ratios, pictures, charts, layers, environment and recipe come from the artifact, and from the records that `qcompile
+bench --record` and `qcompile verify --record` write. What no record was given for, the page says how to measure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from qcompile.cli.options import add_json
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("artifact", metavar="ARTIFACT", type=Path, help="folder that `qcompile apply` wrote")
+    parser.add_argument("--record", metavar="FILE", type=Path, help="what `qcompile bench --record` wrote")
+    parser.add_argument("--verified", metavar="FILE", type=Path, help="what `qcompile verify --record` wrote")
+    parser.add_argument(
+        "--out", metavar="FILE", type=Path, default=Path("report.html"), help="the page (default: report.html)"
+    )
+    add_json(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Gather, draw, write."""
+    from qcompile.report.content import gather
+    from qcompile.report.page import check_libraries, missing_parts, render
+    from qcompile.report.quantities import quantity
+
+    _check_out(options.out, options.artifact)
+    check_libraries()
+    content = gather(options.artifact, options.record, options.verified)
+    size = _save(render(content), options.out)
+    missing = missing_parts(content)
+    if options.json:
+        print(json.dumps({"report": str(options.out), "bytes": size, "missing": missing}, indent=1))
+        return 0
+    for what, command in missing.items():
+        print(f"no {what}; this makes one: {command}")
+    print(f"look at {options.out} ({quantity(size, 'bytes')})")
+    return 0
+
+
+def _check_out(out: Path, artifact: Path) -> None:
+    """Refuse a file that can't be written, or must not be, before any work is done."""
+    from qcompile.errors import ArtifactError
+
+    if out.suffix.lower() not in (".html", ".htm"):
+        raise ArtifactError("unwritable", f"--out {out}: the page is an HTML file. Call it NAME.html.")
+    if out.is_dir():
+        raise ArtifactError("unwritable", f"--out {out} is a folder. Name a file in it.")
+    if artifact.resolve() in out.resolve().parents:
+        raise ArtifactError(
+            "unwritable", f"--out {out}: a file more would break the artifact {artifact}. Choose a place outside it."
+        )
+
+
+def _save(page: str, out: Path) -> int:
+    from qcompile.errors import MachineError
+
+    content = page.encode("utf-8")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_bytes(content)
+    except OSError as error:
+        raise MachineError(
+            f"--out {out}: can't be written ({error.strerror or error}). Choose another place."
+        ) from error
+    return len(content)

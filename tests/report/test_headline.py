@@ -1,0 +1,73 @@
+"""The figures at the top are the record's own, each beside the control."""
+
+from collections.abc import Callable
+from typing import Any
+
+from qcompile.bench.record import Record
+from qcompile.report.content import Content, gather
+from qcompile.report.headline import Headline, headlines, subject_of
+from report.conftest import ARTIFACT, bench_data
+
+
+def of(content: Content, bench: Record | None) -> dict[str, Headline]:
+    return {item.what: item for item in headlines(bench, content.verification, content.manifest)}
+
+
+def test_ratios_come_with_spread_and_control(full: Content) -> None:
+    found = of(full, full.bench)
+    assert next(iter(found)) == "as fast as the compiled original"
+    control = found["as fast as the compiled original"]
+    assert (control.value, control.spread) == ("1.37×", "a step, quantized, AoT: 1.29 to 1.41 in 30 rounds")
+    assert control.control == "measured against the control itself"
+    eager = found["as fast as the eager original"]
+    assert eager.value == "1.82×"
+    assert eager.control == "control: compiling alone takes 0.75× the time"
+    start = found["as fast as torch.compile of the same weights"]
+    assert (start.value, start.spread) == ("56×", "first step of a new process: one round")
+    assert start.control == "control: 9.00 s, this: 0.182 s"
+    memory = found["peak GPU memory"]
+    assert (memory.value, memory.spread) == ("18.6 GB", "quantized, AoT: one cold start")
+    assert memory.control == "control: 27.7 GB, eager original: 27.7 GB"
+    assert found["the size of the original's weights"].value == "0.89×"
+    worst = found["relative error of the worst call along the original's trajectory"]
+    assert (worst.value, worst.control) == ("0.03", "control: 0.006")
+
+
+def test_without_records_only_the_weights_are_known() -> None:
+    content = gather(ARTIFACT)
+    (item,) = headlines(None, None, content.manifest)
+    assert item.spread == "95.0 kB → 84.3 kB"
+
+
+def without(*arms: str) -> Record:
+    data: dict[str, Any] = bench_data()
+    data["measured"] = [item for item in data["measured"] if item["arm"] not in arms]
+    data["ratios"] = [item for item in data["ratios"] if not {item["arm"], item["over"]} & set(arms)]
+    return Record.model_validate(data)
+
+
+def test_a_recipe_without_packages_is_about_its_compiled_weights(full: Content) -> None:
+    record = without("aot", "aot_graphs")
+    assert subject_of(record) == "jit"
+    found = of(full, record)
+    # The record holds jit / jit_bf16 only; it is shown as it is, not turned over.
+    assert found["of the time of the compiled original"].value == "0.72×"
+    assert "as fast as torch.compile of the same weights" not in found
+
+
+def test_what_was_not_measured_is_not_invented(full: Content) -> None:
+    found = of(full, without("jit_bf16", "jit"))
+    assert "as fast as the compiled original" not in found
+    assert found["as fast as the eager original"].control == "control: not measured"
+    assert found["peak GPU memory"].control == "control: not measured, eager original: 27.7 GB"
+    assert of(full, without("aot", "aot_graphs", "jit", "eager_quantized")).keys() == {
+        "the size of the original's weights",
+        "relative error of the worst call along the original's trajectory",
+    }
+
+
+def test_newer_records_know_the_control_over_eager(full: Content, write: Callable[..., Any]) -> None:
+    data = bench_data()
+    data["ratios"].append(data["ratios"][2] | {"arm": "eager", "over": "jit_bf16", "value": 1.33, "low": 1, "high": 2})
+    found = of(full, Record.model_validate(data))
+    assert found["as fast as the eager original"].control == "control: compiling alone is 1.33× as fast"

@@ -1,0 +1,42 @@
+import pytest
+
+from qcompile.bench.probe import PROBED
+from qcompile.bench.record import Record
+from qcompile.report.content import Content
+from qcompile.report.start import PHASES, starts
+from report.conftest import bench_data
+
+
+def test_phases_add_up_to_what_was_measured(full: Content) -> None:
+    assert full.bench is not None
+    found = starts(full.bench)
+    assert [start.arm for start in found] == list(PROBED)
+    aot = found[-1]
+    assert list(aot.seconds) == list(PHASES)
+    before_image = sum(seconds for phase, seconds in aot.seconds.items() if phase != "image")
+    whole = full.bench.find("aot", "cold, start_to_first_step")
+    assert whole is not None
+    assert before_image == pytest.approx(whole.value)
+    assert aot.total == pytest.approx(whole.value + aot.seconds["image"])
+
+
+def test_no_image_no_image_phase() -> None:
+    data = bench_data()
+    data["measured"] = [item for item in data["measured"] if item["metric"] != "cold, image"]
+    assert all("image" not in start.seconds for start in starts(Record.model_validate(data)))
+
+
+def test_arms_without_a_whole_start_are_left_out() -> None:
+    data = bench_data()
+    data["measured"] = [
+        item for item in data["measured"] if (item["arm"], item["metric"]) != ("jit", "cold, first_step")
+    ]
+    assert [start.arm for start in starts(Record.model_validate(data))] == [arm for arm in PROBED if arm != "jit"]
+
+
+def test_medians_that_do_not_add_up_give_no_negative_phase() -> None:
+    data = bench_data()
+    for item in data["measured"]:
+        if item["metric"] == "cold, load":
+            item |= {"value": 500.0, "low": 500.0, "high": 500.0}
+    assert {start.seconds["prepare"] for start in starts(Record.model_validate(data))} == {0.0}
