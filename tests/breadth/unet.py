@@ -167,5 +167,6 @@ CASES = {
             "ctrl_conditioning_embedding_out_channels": (8, 16),
         },
         _IMAGE | _TEXT | _STEP | {"controlnet_cond": noise(1, 3, 32, 32), "conditioning_scale": 1.0},
+        not_compiled="not compiled: its blocks change an input in place; code with lifted weights can't do that",
     ),
 }
