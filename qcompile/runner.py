@@ -80,6 +80,9 @@ def apply(
         plan = make_plan(recipe, on_meta, where)
     if plan.obstacles:
         raise MachineError(f"{'; '.join(plan.obstacles)}. Choose another scheme with --set, or another machine.")
+    for hint in plan.hints:
+        with stage(progress, hint):
+            pass
     if any(step.phase is Phase.COMPILE for step in recipe.steps):
         with stage(progress, "check the compiler"):
             check_toolchain()

@@ -123,6 +123,7 @@ def document(plan: Plan) -> dict[str, Any]:
         "bytes_after": plan.bytes_after,
         "rows_unknown": plan.rows_unknown,
         "obstacles": list(plan.obstacles),
+        "hints": list(plan.hints),
     }
 
 
@@ -136,6 +137,7 @@ def text(plan: Plan, every_layer: bool = False) -> str:
     parts.append(_weights(plan))
     if plan.rows_unknown:
         parts.append(f"Rows are unknown: the denoiser needs values to run, and a plan has none ({plan.rows_unknown}).")
+    parts += [f"Hint: {hint}" for hint in plan.hints]
     if plan.obstacles:
         listed = "\n".join(f"  {obstacle}" for obstacle in plan.obstacles)
         parts.append(f"WARNING: this machine can't apply the recipe.\n{listed}")

@@ -58,6 +58,8 @@ class Scheme:
     """Device type to the fewest rows a layer must see once it is compiled."""
     feature_multiple: int = 1
     """In and out features must be multiples of this."""
+    slow_unless_searched: tuple[tuple[int, int], ...] = ()
+    """Compute capabilities of GPUs where the layer is slower than a plain one unless the compiler searches kernels."""
     group_sizes: tuple[int, ...] = ()
     """Group sizes a recipe may choose, the default first; empty where there is nothing to choose."""
     weight_bits: tuple[int, ...] = ()
