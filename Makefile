@@ -37,10 +37,10 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP)
 	$(BIN)/qcompile apply recipes/flux_mini_int8.yaml --out $(DEMO)/flux_mini_int8 --overwrite
-	$(BIN)/qcompile compare $(DEMO)/flux_mini_int8 --out $(DEMO)/compare.png
 # A fresh process of an arm that compiles takes half a minute, so that only those that do not get one here.
-	$(BIN)/qcompile bench $(DEMO)/flux_mini_int8 --arms eager,jit_bf16,aot --cold-arms eager,aot --steps 10 --images 1 --no-limits --record $(DEMO)/bench.json
-	$(BIN)/qcompile verify $(DEMO)/flux_mini_int8 --prompts 2 --record $(DEMO)/verify.json
+	$(BIN)/qcompile bench $(DEMO)/flux_mini_int8 --arms eager,jit_bf16,aot --cold-arms eager,aot --steps 10 --images 1 --no-limits --record $(DEMO)/bench.json > $(DEMO)/bench.txt
+	$(BIN)/qcompile verify $(DEMO)/flux_mini_int8 --prompts 2 --record $(DEMO)/verify.json > $(DEMO)/verify.txt
+	$(BIN)/qcompile compare $(DEMO)/flux_mini_int8 --out $(DEMO)/compare.png
 	$(BIN)/qcompile report $(DEMO)/flux_mini_int8 --record $(DEMO)/bench.json --verified $(DEMO)/verify.json --out $(DEMO)/report.html
 
 test: $(STAMP)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from autoquant.fakes import FakeStopwatch
+from autoquant.fakes import FakeTimer
 from conftest import RECIPES, ROOT
 from test_format import load_script
 
@@ -53,10 +53,8 @@ def test_is_complete_in_itself(path: Path) -> None:
 
 @pytest.mark.parametrize("path", BUILTIN, ids=lambda path: path.stem)
 def test_fits_its_model(path: Path, tmp_path: Path) -> None:
-    stopwatch = FakeStopwatch()  # where autoquant decides, as if all schemes gained
-    planned = plan(
-        resolve(recipes.read(path), device="cpu", cache=tmp_path / "c", stopwatch=stopwatch).recipe, device="cpu"
-    )
+    timer = FakeTimer()  # where autoquant decides, as if all schemes gained
+    planned = plan(resolve(recipes.read(path), device="cpu", cache=tmp_path / "c", timer=timer).recipe, device="cpu")
     assert planned.obstacles == ()
     assert planned.bytes_after < planned.bytes_before
     for index, _ in enumerate(planned.recipe.steps):

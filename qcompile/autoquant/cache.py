@@ -53,7 +53,8 @@ class Cache:
         self._path = path
         self.machine = machine
         self.notes: list[str] = []
-        self._known = self._read().machines.get(machine, {})
+        found = self._read()
+        self._known = found.machines.get(machine, {}) if found else {}
 
     def get(self, shape: str, schemes: Collection[str]) -> dict[str, Timing | str] | None:
         """Timings, or why there is none, of `schemes` for a shape; None unless all of them were measured together."""
@@ -73,25 +74,31 @@ class Cache:
         if self._path is None:
             return
         # Another process may have written since.
-        latest = self._read(quietly=True)
+        latest = self._read()
+        if latest is None:
+            return
         latest.machines.setdefault(self.machine, {})[shape] = self._known[shape]
         try:
             _write(self._path, latest.model_dump_json(indent=1, exclude_none=True))
         except OSError as error:
             self._note(f"the autoquant cache {self._path} can't be written ({error.strerror}); nothing is kept")
 
-    def _read(self, quietly: bool = False) -> _File:
+    def _read(self) -> _File | None:
+        """What the file holds; None where it is something else, which is never overwritten."""
         if self._path is None:
             return _File()
         try:
-            return _File.model_validate_json(self._path.read_bytes(), strict=True)
+            content = self._path.read_bytes()
+            return _File.model_validate_json(content, strict=True) if content else _File()
         except (FileNotFoundError, NotADirectoryError):
             return _File()
         except (pydantic.ValidationError, OSError) as error:
-            if not quietly:
-                reason = error.strerror if isinstance(error, OSError) else "it is not what qcompile writes"
-                self._note(f"the autoquant cache {self._path} is ignored: {reason}; measuring anew")
-            return _File()
+            reason = error.strerror if isinstance(error, OSError) else "it is not what this qcompile writes"
+            self._note(
+                f"the autoquant cache {self._path} is left as it is ({reason}): measuring anew, and keeping nothing. "
+                "Remove it, or name another file with --cache"
+            )
+            return None
 
     def _note(self, text: str) -> None:
         if text not in self.notes:

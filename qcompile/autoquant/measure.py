@@ -29,7 +29,7 @@ HOLD_CYCLES = 20_000_000
 MAX_BATCH = 10
 
 
-class Stopwatch(Protocol):
+class LayerTimer(Protocol):
     """Measures one layer in several schemes; tests have one that needs no compiler."""
 
     def __call__(

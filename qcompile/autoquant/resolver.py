@@ -14,7 +14,7 @@ from qcompile.autoquant.cache import Cache, default_cache
 from qcompile.autoquant.candidates import runnable
 from qcompile.autoquant.decide import UNMEASURED, Decision, Evidence, Timing, decide, total
 from qcompile.autoquant.machine import describe
-from qcompile.autoquant.measure import OUT_OF_MEMORY, Stopwatch, time_compiled
+from qcompile.autoquant.measure import OUT_OF_MEMORY, LayerTimer, time_compiled
 from qcompile.autoquant.resolution import Measurement, Resolution, explicit, measurements_of
 from qcompile.autoquant.subject import Prepared, Task, autoquant_steps, prepare
 from qcompile.autoquant.survey import LinearShape, Survey, survey
@@ -36,7 +36,7 @@ def resolve(
     device: str | None = None,
     progress: Progress | None = None,
     cache: Path | None = None,
-    stopwatch: Stopwatch = time_compiled,
+    timer: LayerTimer = time_compiled,
     clock: Callable[[], float] = time.monotonic,
 ) -> Resolution:
     """Measure the candidates of every autoquant step and write the decision as an explicit recipe.
@@ -58,7 +58,7 @@ def resolve(
         device: `cpu`, `cuda` or `cuda:N`; by default that of the live object, else a GPU where there is one.
         progress: told what happens.
         cache: file of latencies measured before; by default `default_cache()`.
-        stopwatch: how one layer is timed.
+        timer: how one layer is timed.
         clock: seconds since some moment, for the budget.
 
     Raises:
@@ -79,7 +79,7 @@ def resolve(
             where,
             progress,
             cache or default_cache(),
-            stopwatch,
+            timer,
             clock,
         )
     finally:
@@ -94,11 +94,11 @@ def _resolve(
     device: torch.device,
     progress: Progress,
     cache: Path,
-    stopwatch: Stopwatch,
+    timer: LayerTimer,
     clock: Callable[[], float],
 ) -> Resolution:
     store = Cache(cache, describe(device, prepared.compiler_options))
-    runs = [_Run(task, prepared, device, store, stopwatch, clock, progress) for task in prepared.tasks]
+    runs = [_Run(task, prepared, device, store, timer, clock, progress) for task in prepared.tasks]
     chosen: dict[int, dict[str, str]] = {}
     measurements: list[Measurement] = []
     notes: list[str] = []
@@ -130,13 +130,13 @@ class _Run:
         prepared: Prepared,
         device: torch.device,
         store: Cache,
-        stopwatch: Stopwatch,
+        timer: LayerTimer,
         clock: Callable[[], float],
         progress: Progress,
     ) -> None:
         self.task = task
         self._options = task.step.autoquant or Autoquant()
-        self._store, self._stopwatch, self._progress = store, stopwatch, progress
+        self._store, self._timer, self._progress = store, timer, progress
         self._compiler_options = prepared.compiler_options
         self._candidates, self._refused = runnable(self._options, device, task.compile_mode, task.place)
         self._clock = clock
@@ -166,7 +166,7 @@ class _Run:
             if known is None and not self._expired():
                 with stage(self._progress, f"measure {count}/{len(needed)}: {shape} ({', '.join(schemes)})"):
                     layer, activation = self._found.samples[shape]
-                    known = self._stopwatch(layer, activation, schemes, self._expired, self._compiler_options)
+                    known = self._timer(layer, activation, schemes, self._expired, self._compiler_options)
                 # Before the cache has it: a compiler can be mended, and a cache would not see that.
                 self._refuse_without_compiler(shape, known)
                 self._store.put(str(shape), {name: found for name, found in known.items() if found != OUT_OF_MEMORY})

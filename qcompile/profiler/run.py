@@ -171,6 +171,9 @@ def _synchronizations(arm: ProfiledArm, num_steps: int) -> tuple[tuple[Synchroni
     arguments = arm.subject.arguments(label)
     steps = max(num_steps, 5)  # fewer would not tell what comes at every step from what comes once or twice
     if "num_inference_steps" in inspect.signature(type(pipeline).__call__).parameters:
+        # A call that names its own timesteps has as many steps as it names.
+        named = next((arguments[name] for name in ("timesteps", "sigmas") if arguments.get(name) is not None), None)
+        steps = len(named) if named is not None else steps
         arguments["num_inference_steps"] = steps
 
     def run() -> Any:

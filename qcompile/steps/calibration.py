@@ -31,15 +31,16 @@ def inputs_of(module: nn.Module, names: Collection[str], calls: Mapping[str, Arg
     dims: dict[str, set[int]] = {name: set() for name in names}
 
     def recorder(name: str) -> Callable[..., None]:
-        def record(_: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
-            peak = args[0].detach().abs().amax().float()
+        def record(_: nn.Module, args: tuple[torch.Tensor, ...], kwargs: Mapping[str, torch.Tensor]) -> None:
+            given = args[0] if args else kwargs["input"]
+            peak = given.detach().abs().amax().float()
             # On the device: reading every value as it comes would wait for the GPU each time.
             peaks[name] = torch.maximum(peaks[name], peak) if name in peaks else peak
-            dims[name].add(args[0].dim())
+            dims[name].add(given.dim())
 
         return record
 
-    hooks = [module.get_submodule(name).register_forward_pre_hook(recorder(name)) for name in names]
+    hooks = [module.get_submodule(name).register_forward_pre_hook(recorder(name), with_kwargs=True) for name in names]
     try:
         with torch.no_grad():
             for arguments in calls.values():

@@ -1,4 +1,4 @@
-"""A stopwatch and a clock that need no compiler, and a small model to resolve recipes for."""
+"""A timer and a clock that need no compiler, and a small model to resolve recipes for."""
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +22,7 @@ OPTIONS = {"candidates": [name for name in LATENCIES_US if name != "none"], "min
 """Of an autoquant step: three schemes that every machine runs."""
 
 
-class FakeStopwatch:
+class FakeTimer:
     """Says what it is told to and counts what it is asked.
 
     Args:
@@ -95,7 +95,7 @@ def tiny(rows: Sequence[int] = (24,)) -> tuple[Model, list[dict[str, torch.Tenso
     return make_model(), [make_call(count) for count in rows]
 
 
-def run(recipe: Recipe, stopwatch: FakeStopwatch, cache: Path, rows: tuple[int, ...] = (24,)) -> Resolution:
+def run(recipe: Recipe, timer: FakeTimer, cache: Path, rows: tuple[int, ...] = (24,)) -> Resolution:
     """Resolve for a bare `Model`."""
     model, inputs = tiny(rows)
     return resolve(
@@ -104,8 +104,8 @@ def run(recipe: Recipe, stopwatch: FakeStopwatch, cache: Path, rows: tuple[int, 
         example_inputs=inputs,
         device="cpu",
         cache=cache,
-        stopwatch=stopwatch,
-        clock=stopwatch.clock,
+        timer=timer,
+        clock=timer.clock,
     )
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from autoquant.fakes import BLOCKS, LATENCIES_US, FakeStopwatch, autoquant_step, make_recipe, run, steps_of, tiny
+from autoquant.fakes import BLOCKS, LATENCIES_US, FakeTimer, autoquant_step, make_recipe, run, steps_of, tiny
 from qcompile.autoquant import resolve
 from qcompile.autoquant.cache import Cache
 from qcompile.autoquant.machine import describe
@@ -13,20 +13,20 @@ from qcompile.errors import MachineError, PlanError
 
 
 def test_figures_come_from_the_cache_the_second_time(cache: Path) -> None:
-    first, second = FakeStopwatch(), FakeStopwatch()
+    first, second = FakeTimer(), FakeTimer()
     found = run(make_recipe(), first, cache)
     again = run(make_recipe(), second, cache)
     assert second.asked == []
     assert again == found
-    third = FakeStopwatch()
+    third = FakeTimer()
     run(make_recipe(autoquant_step(candidates=["int8_dynamic"])), third, cache)
     assert third.asked == []
 
 
 def test_out_of_memory_is_not_kept(cache: Path) -> None:
-    full = FakeStopwatch(LATENCIES_US | {"int8_dynamic": "out of memory"})
+    full = FakeTimer(LATENCIES_US | {"int8_dynamic": "out of memory"})
     assert steps_of(run(make_recipe(), full, cache)) == {"int8_weight_only": BLOCKS}
-    again = FakeStopwatch()
+    again = FakeTimer()
     assert steps_of(run(make_recipe(), again, cache)) == {"int8_dynamic": BLOCKS}
 
 
@@ -35,7 +35,7 @@ ROWS = (24, 48, 96)
 
 def test_out_of_budget_is_an_error_that_says_what_is_missing(cache: Path) -> None:
     # Four schemes of a second each: the second shape is not finished.
-    slow = FakeStopwatch(seconds=1)
+    slow = FakeTimer(seconds=1)
     with pytest.raises(
         PlanError,
         match=r"steps\.0\.quantize\.autoquant\.budget_s: 6 s were not enough; not measured: float8_weight_only for 48x32 -> "
@@ -43,13 +43,13 @@ def test_out_of_budget_is_an_error_that_says_what_is_missing(cache: Path) -> Non
     ):
         run(make_recipe(autoquant_step(budget_s=6)), slow, cache, ROWS)
     # What was finished is not measured again, and now there is time enough.
-    again = FakeStopwatch(seconds=1)
+    again = FakeTimer(seconds=1)
     assert steps_of(run(make_recipe(autoquant_step(budget_s=8.5)), again, cache, ROWS)) == {"int8_dynamic": BLOCKS}
     assert [shape.rows for shape, _ in again.asked] == [48, 96]
 
 
 def test_out_of_budget_can_leave_layers_as_they_are(cache: Path) -> None:
-    slow = FakeStopwatch(seconds=1)
+    slow = FakeTimer(seconds=1)
     recipe = make_recipe(
         autoquant_step({"include": ["embed", "blocks.**"]}, budget_s=4, on_budget="none"),
     )
@@ -66,7 +66,7 @@ def test_out_of_budget_can_leave_layers_as_they_are(cache: Path) -> None:
 
 
 def test_no_time_at_all(cache: Path) -> None:
-    late = FakeStopwatch()
+    late = FakeTimer()
     ticks = iter(range(0, 10_000, 100))
     model, inputs = tiny()
     with pytest.raises(PlanError, match="no candidate is worth it.*not measured: out of budget"):
@@ -76,37 +76,37 @@ def test_no_time_at_all(cache: Path) -> None:
             example_inputs=inputs,
             device="cpu",
             cache=cache,
-            stopwatch=late,
+            timer=late,
             clock=lambda: next(ticks),
         )
     assert late.asked == []
 
 
 def test_each_step_has_a_budget_of_its_own(cache: Path) -> None:
-    slow = FakeStopwatch(seconds=1)
+    slow = FakeTimer(seconds=1)
     steps = [autoquant_step({"include": [layers]}, budget_s=4) for layers in ("embed", "blocks.**")]
     assert steps_of(run(make_recipe(*steps), slow, cache)) == {"int8_dynamic": BLOCKS}
     assert slow.now == 8
 
 
 def test_a_compiler_that_was_mended_is_asked_again(cache: Path) -> None:
-    broken = FakeStopwatch(dict.fromkeys(LATENCIES_US, "fails: no C++ compiler"))
+    broken = FakeTimer(dict.fromkeys(LATENCIES_US, "fails: no C++ compiler"))
     with pytest.raises(MachineError, match="no C.. compiler"):
         run(make_recipe(), broken, cache)
-    assert steps_of(run(make_recipe(), FakeStopwatch(), cache)) == {"int8_dynamic": BLOCKS}
+    assert steps_of(run(make_recipe(), FakeTimer(), cache)) == {"int8_dynamic": BLOCKS}
 
 
 def test_a_broken_compiler_that_a_cache_remembers_is_asked_again(cache: Path) -> None:
     store = Cache(cache, describe(torch.device("cpu")))
     store.put("24x32 -> 32 float32", dict.fromkeys(LATENCIES_US, "fails: no C++ compiler"))
-    assert steps_of(run(make_recipe(), FakeStopwatch(), cache)) == {"int8_dynamic": BLOCKS}
+    assert steps_of(run(make_recipe(), FakeTimer(), cache)) == {"int8_dynamic": BLOCKS}
 
 
 def test_an_interrupted_run_keeps_what_it_finished(cache: Path) -> None:
-    stopped = FakeStopwatch(interrupt_at=2)
+    stopped = FakeTimer(interrupt_at=2)
     with pytest.raises(KeyboardInterrupt):
         run(make_recipe(), stopped, cache, ROWS)
-    again = FakeStopwatch()
+    again = FakeTimer()
     run(make_recipe(), again, cache, ROWS)
     assert [shape.rows for shape, _ in stopped.asked] == [24, 48]
     assert [shape.rows for shape, _ in again.asked] == [96]
@@ -114,8 +114,8 @@ def test_an_interrupted_run_keeps_what_it_finished(cache: Path) -> None:
 
 def test_a_corrupt_cache_is_told_and_measured_anew(cache: Path) -> None:
     cache.write_text("{")
-    stopwatch = FakeStopwatch()
-    resolution = run(make_recipe(), stopwatch, cache)
-    assert len(stopwatch.asked) == 1
-    assert "ignored" in resolution.notes[0]
-    assert run(make_recipe(), FakeStopwatch(), cache).notes == ()
+    timer = FakeTimer()
+    resolution = run(make_recipe(), timer, cache)
+    assert len(timer.asked) == 1
+    assert "is left as it is" in resolution.notes[0]
+    assert cache.read_text() == "{"

@@ -47,8 +47,8 @@ def test_two_processes_keep_each_others_figures(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "",
         "{",
+        "name: my_recipe\n",
         "[]",
         '{"format": 2, "machines": {}}',
         '{"format": 1, "machines": {"H200": {"a": {"none": {"median_us": -1, "spread_us": 0}}}}}',
@@ -57,16 +57,24 @@ def test_two_processes_keep_each_others_figures(tmp_path: Path) -> None:
         "\x00\xff",
     ],
 )
-def test_a_corrupt_file_is_ignored_with_a_note_and_rewritten(tmp_path: Path, text: str) -> None:
+def test_a_file_that_is_no_cache_is_left_as_it_is_with_a_note(tmp_path: Path, text: str) -> None:
     path = tmp_path / "autoquant.json"
     path.write_text(text)
     cache = Cache(path, "H200")
     assert cache.get("a", ["none"]) is None
     (note,) = cache.notes
     assert str(path) in note
-    assert "ignored" in note
+    assert "is left as it is (it is not what this qcompile writes)" in note
     cache.put("a", MEASURED)
+    assert cache.get("a", ["none"]) == {"none": Timing(100.5, 1.25)}  # for this run
     assert len(cache.notes) == 1
+    assert path.read_text() == text
+
+
+def test_an_empty_file_becomes_the_cache(tmp_path: Path) -> None:
+    path = tmp_path / "autoquant.json"
+    path.touch()
+    Cache(path, "H200").put("a", MEASURED)
     assert Cache(path, "H200").get("a", ["none"]) == {"none": Timing(100.5, 1.25)}
 
 
@@ -84,9 +92,8 @@ def test_a_file_that_can_not_be_looked_for_is_a_note(tmp_path: Path) -> None:
     cache = Cache(tmp_path / ("x" * 300), "H200")
     cache.put("a", MEASURED)
     assert cache.get("a", ["none"]) is not None
-    unread, unwritten = cache.notes
-    assert "is ignored: File name too long" in unread
-    assert "can't be written (File name too long)" in unwritten
+    (note,) = cache.notes
+    assert "is left as it is (File name too long)" in note
 
 
 def test_the_default_is_in_the_users_cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import yaml
 from conftest import RECIPES
 from torch import nn
 
-from autoquant.fakes import FakeStopwatch
+from autoquant.fakes import FakeTimer
 from qcompile import recipe as recipes
 from qcompile.aot.options import BASE
 from qcompile.autoquant import measure, resolve
@@ -116,5 +116,5 @@ def test_the_embedded_model_for_real(tmp_path: Path) -> None:
             assert fast.timing.median_us < none.timing.median_us
         # A float8 weight is turned back into float32 before the product: the same work and more.
         assert rows[shape, "float8_weight_only"].num_taken == 0
-    idle = FakeStopwatch(interrupt_at=0)
-    assert resolve(recipe, device="cpu", cache=cache, stopwatch=idle).recipe.data == resolution.recipe.data
+    idle = FakeTimer(interrupt_at=0)
+    assert resolve(recipe, device="cpu", cache=cache, timer=idle).recipe.data == resolution.recipe.data

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch._inductor.graph import GraphLowering
 
-from autoquant.fakes import AOT, FakeStopwatch, autoquant_step, make_recipe, run
+from autoquant.fakes import AOT, FakeTimer, autoquant_step, make_recipe, run
 from qcompile.aot.options import BASE
 from qcompile.autoquant.decide import Timing
 from qcompile.autoquant.machine import describe
@@ -26,40 +26,40 @@ def compiled(inductor: Sequence[dict] = (), **options: str) -> Recipe:
 
 @pytest.mark.parametrize("steps", [(), (autoquant_step({"include": ["blocks.0.**"]}), autoquant_step())])
 def test_the_later_compile_step_says_with_what(cache: Path, steps: Sequence[dict]) -> None:
-    stopwatch = FakeStopwatch()
+    timer = FakeTimer()
     tuned = {"compile": AOT["compile"] | {"tuning": "max-autotune-no-cudagraphs"}}
     other = {"inductor": {"component": "model", "options": {"epilogue_fusion": False}}}
-    resolution = run(make_recipe(*steps, compiled=(SEARCH, other, tuned)), stopwatch, cache)
+    resolution = run(make_recipe(*steps, compiled=(SEARCH, other, tuned)), timer, cache)
     expected = {**BASE, "max_autotune": True, "coordinate_descent_tuning": True, "epilogue_fusion": False}
-    assert stopwatch.options == [expected]
+    assert timer.options == [expected]
     said = "coordinate_descent_tuning=True, emulate_precision_casts=True, epilogue_fusion=False, max_autotune=True"
     assert resolution.machine.endswith(said)
     assert resolution.comment().splitlines()[1].endswith(said)
 
 
 def test_graphs_of_a_whole_step_say_nothing_of_one_layer(cache: Path) -> None:
-    stopwatch = FakeStopwatch()
-    run(compiled(mode="jit", scope="full", tuning="reduce-overhead"), stopwatch, cache)
-    assert stopwatch.options == [BASE]
+    timer = FakeTimer()
+    run(compiled(mode="jit", scope="full", tuning="reduce-overhead"), timer, cache)
+    assert timer.options == [BASE]
     # So figures of the default, which is the same code, serve as well.
-    again = FakeStopwatch()
+    again = FakeTimer()
     run(compiled(), again, cache)
     assert again.asked == []
 
 
 def test_figures_under_other_options_are_not_used(cache: Path) -> None:
-    default, tuned = FakeStopwatch(), FakeStopwatch()
+    default, tuned = FakeTimer(), FakeTimer()
     run(compiled(), default, cache)
     run(compiled([SEARCH]), tuned, cache)
     assert len(default.asked) == len(tuned.asked) == 1
     for recipe in (compiled(), compiled([SEARCH])):
-        idle = FakeStopwatch()
+        idle = FakeTimer()
         run(recipe, idle, cache)
         assert idle.asked == []
 
 
 def test_figures_of_before_options_were_part_of_the_key_are_used(cache: Path) -> None:
-    run(compiled(), FakeStopwatch(), cache)
+    run(compiled(), FakeTimer(), cache)
     ((machine, _),) = json.loads(cache.read_text())["machines"].items()
     assert machine == describe(torch.device("cpu"))
     assert machine.endswith(", emulate_precision_casts=True")
@@ -73,11 +73,11 @@ def test_text_can_not_pass_for_another_option() -> None:
 
 
 def test_an_option_that_torch_does_not_know_is_no_broken_compiler(cache: Path) -> None:
-    stopwatch = FakeStopwatch()
+    timer = FakeTimer()
     wrong = {"inductor": {"component": "model", "options": {"epilogue_fusoin": True}}}
     with pytest.raises(PlanError, match=r"steps.1.inductor.options.epilogue_fusoin: .* did you mean 'epilogue_fusion'"):
-        run(compiled([wrong]), stopwatch, cache)
-    assert stopwatch.asked == []
+        run(compiled([wrong]), timer, cache)
+    assert timer.asked == []
 
 
 @pytest.mark.parametrize(
@@ -90,10 +90,10 @@ def test_an_option_that_torch_does_not_know_is_no_broken_compiler(cache: Path) -
 def test_a_compile_step_that_does_not_fit_is_refused_before_measuring(
     cache: Path, options: dict[str, str], message: str
 ) -> None:
-    stopwatch = FakeStopwatch()
+    timer = FakeTimer()
     with pytest.raises(PlanError, match=message):
-        run(compiled(**options), stopwatch, cache)
-    assert stopwatch.asked == []
+        run(compiled(**options), timer, cache)
+    assert timer.asked == []
 
 
 @pytest.mark.slow

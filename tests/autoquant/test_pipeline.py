@@ -8,7 +8,7 @@ import torch
 import yaml
 from conftest import demo_data
 
-from autoquant.fakes import OPTIONS, FakeStopwatch
+from autoquant.fakes import OPTIONS, FakeTimer
 from qcompile import recipe as recipes
 from qcompile.autoquant import resolve
 from qcompile.errors import PlanError
@@ -19,7 +19,7 @@ def test_only_the_denoiser_is_measured(cache: Path) -> None:
     step = {"quantize": {"component": "text_encoder_2", "scheme": "autoquant"}}
     recipe = recipes.parse(yaml.safe_dump(demo_data() | {"steps": [step, demo_data()["steps"][-1]]}))
     with pytest.raises(PlanError, match="steps.0.quantize.component: .*denoiser .transformer.*text_encoder_2"):
-        resolve(recipe, device="cpu", cache=cache, stopwatch=FakeStopwatch())
+        resolve(recipe, device="cpu", cache=cache, timer=FakeTimer())
 
 
 def test_a_component_that_is_not_there_is_told_with_its_step(cache: Path) -> None:
@@ -27,7 +27,7 @@ def test_a_component_that_is_not_there_is_told_with_its_step(cache: Path) -> Non
     steps[1]["quantize"]["scheme"] = "int8_weight_only"
     recipe = recipes.parse(yaml.safe_dump(demo_data() | {"steps": [*reversed(steps), demo_data()["steps"][-1]]}))
     with pytest.raises(PlanError, match="steps.0.quantize.*text_encoder_9"):
-        resolve(recipe, device="cpu", cache=cache, stopwatch=FakeStopwatch())
+        resolve(recipe, device="cpu", cache=cache, timer=FakeTimer())
 
 
 def test_the_whole_demo_with_its_rewriting_steps(cache: Path) -> None:
@@ -41,7 +41,7 @@ def test_the_whole_demo_with_its_rewriting_steps(cache: Path) -> None:
             "autoquant": OPTIONS,
         }
     }
-    resolution = resolve(recipes.parse(yaml.safe_dump(data)), device="cpu", cache=cache, stopwatch=FakeStopwatch())
+    resolution = resolve(recipes.parse(yaml.safe_dump(data)), device="cpu", cache=cache, timer=FakeTimer())
     layers = resolution.recipe.data["steps"][2]["quantize"]["layers"]["include"]
     assert "transformer_blocks.0.attn.to_qkv" in layers
     planned = plan(resolution.recipe, device="cpu")
@@ -54,7 +54,7 @@ def test_the_model_it_loaded_is_gone_afterwards(cache: Path) -> None:
     before = set(map(id, denoisers()))
     data = demo_data()
     data["steps"][2] = {"quantize": {"component": "transformer", "scheme": "autoquant", "autoquant": OPTIONS}}
-    resolve(recipes.parse(yaml.safe_dump(data)), device="cpu", cache=cache, stopwatch=FakeStopwatch())
+    resolve(recipes.parse(yaml.safe_dump(data)), device="cpu", cache=cache, timer=FakeTimer())
     assert [model for model in denoisers() if id(model) not in before] == []
 
 
@@ -71,7 +71,7 @@ def test_a_live_pipeline_stays_as_it_is(cache: Path) -> None:
     pipeline = load_pipeline(find_folder("builtin:flux-mini", None), torch.bfloat16, torch.device("cpu"))
     before = {name: tensor.data_ptr() for name, tensor in pipeline.transformer.state_dict().items()}
     names = [name for name, _ in pipeline.transformer.named_modules()]
-    resolution = resolve(recipes.parse(yaml.safe_dump(data)), pipeline=pipeline, cache=cache, stopwatch=FakeStopwatch())
+    resolution = resolve(recipes.parse(yaml.safe_dump(data)), pipeline=pipeline, cache=cache, timer=FakeTimer())
     assert [name for name, _ in pipeline.transformer.named_modules()] == names
     assert {name: tensor.data_ptr() for name, tensor in pipeline.transformer.state_dict().items()} == before
     assert "transformer_blocks.0.attn.to_qkv" in resolution.recipe.data["steps"][2]["quantize"]["layers"]["include"]

@@ -1,4 +1,4 @@
-"""From a recipe with autoquant to an explicit one, with a stopwatch that needs no compiler."""
+"""From a recipe with autoquant to an explicit one, with a timer that needs no compiler."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoquant.fakes import BLOCKS, LATENCIES_US, FakeStopwatch, autoquant_step, make_recipe, run, steps_of, tiny
+from autoquant.fakes import BLOCKS, LATENCIES_US, FakeTimer, autoquant_step, make_recipe, run, steps_of, tiny
 from qcompile import recipe as recipes
 from qcompile.autoquant import resolve
 from qcompile.autoquant.survey import LinearShape
@@ -16,11 +16,11 @@ from qcompile.errors import MachineError, PlanError
 
 
 def test_the_fastest_is_written_with_the_names_of_its_layers(cache: Path) -> None:
-    stopwatch = FakeStopwatch()
-    resolution = run(make_recipe(), stopwatch, cache)
+    timer = FakeTimer()
+    resolution = run(make_recipe(), timer, cache)
     assert steps_of(resolution) == {"int8_dynamic": BLOCKS}
     # Six layers, one shape: one measurement.
-    assert stopwatch.asked == [
+    assert timer.asked == [
         (LinearShape(24, 32, 32, "float32", True), ("none", "int8_dynamic", "int8_weight_only", "float8_weight_only"))
     ]
     assert [step.kind for step in resolution.recipe.steps] == ["quantize", "compile"]
@@ -28,14 +28,14 @@ def test_the_fastest_is_written_with_the_names_of_its_layers(cache: Path) -> Non
 
 def test_layers_left_out_by_the_selector_are_not_looked_at(cache: Path) -> None:
     step = autoquant_step({"include": ["blocks.1.**"], "exclude": ["**.second"]})
-    assert steps_of(run(make_recipe(step), FakeStopwatch(), cache)) == {"int8_dynamic": ["blocks.1.first"]}
+    assert steps_of(run(make_recipe(step), FakeTimer(), cache)) == {"int8_dynamic": ["blocks.1.first"]}
 
 
 def test_the_explicit_recipe_measures_nothing(cache: Path) -> None:
-    resolution = run(make_recipe(), FakeStopwatch(), cache)
+    resolution = run(make_recipe(), FakeTimer(), cache)
     again = recipes.parse(resolution.to_yaml(), "tiny.yaml")
     assert again.data == resolution.recipe.data
-    idle = FakeStopwatch()
+    idle = FakeTimer()
     assert run(again, idle, cache).recipe is again
     assert idle.asked == []
 
@@ -45,8 +45,8 @@ def test_recipe_and_model_stay_as_they_are(cache: Path) -> None:
     before = yaml.safe_dump(recipe.data)
     model, inputs = tiny()
     weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    stopwatch = FakeStopwatch()
-    resolve(recipe, model=model, example_inputs=inputs, device="cpu", cache=cache, stopwatch=stopwatch)
+    timer = FakeTimer()
+    resolve(recipe, model=model, example_inputs=inputs, device="cpu", cache=cache, timer=timer)
     assert yaml.safe_dump(recipe.data) == before
     assert all(torch.equal(tensor, weights[name]) for name, tensor in model.state_dict().items())
     assert not any(module._forward_hooks for module in model.modules())
@@ -58,23 +58,23 @@ def test_several_shapes_are_judged_by_the_sum(cache: Path) -> None:
         # int8_dynamic wins where there are many rows and loses where there are few.
         return LATENCIES_US | ({"int8_dynamic": 150.0} if shape.rows == 24 else {"int8_dynamic": 20.0})
 
-    alone = run(make_recipe(), FakeStopwatch(latencies_us), cache, rows=(24,))
+    alone = run(make_recipe(), FakeTimer(latencies_us), cache, rows=(24,))
     assert steps_of(alone) == {"int8_weight_only": BLOCKS}
     # 150 + 20 us against 80 + 80, then 150 + 20 + 20 against 80 + 80 + 80.
-    two = run(make_recipe(), FakeStopwatch(latencies_us), cache, rows=(24, 48))
+    two = run(make_recipe(), FakeTimer(latencies_us), cache, rows=(24, 48))
     assert steps_of(two) == {"int8_weight_only": BLOCKS}
     assert {row.shape.rows for row in two.measurements if row.shape} == {24, 48}
-    three = run(make_recipe(), FakeStopwatch(latencies_us), cache, rows=(24, 48, 96))
+    three = run(make_recipe(), FakeTimer(latencies_us), cache, rows=(24, 48, 96))
     assert steps_of(three) == {"int8_dynamic": BLOCKS}
 
 
 def test_a_layer_is_as_accurate_as_the_recipe_asks(cache: Path) -> None:
-    free = run(make_recipe(autoquant_step(min_sqnr_db=0)), FakeStopwatch(), cache)
+    free = run(make_recipe(autoquant_step(min_sqnr_db=0)), FakeTimer(), cache)
     worst = {row.scheme: row.sqnr_db for row in free.measurements if row.scheme != "none"}
     assert 25 < worst["float8_weight_only"] < worst["int8_dynamic"] < worst["int8_weight_only"] < 70
     # A bound that only one candidate holds in all layers.
     bound = (worst["int8_dynamic"] + worst["int8_weight_only"]) / 2
-    strict = run(make_recipe(autoquant_step(min_sqnr_db=bound)), FakeStopwatch(), cache)
+    strict = run(make_recipe(autoquant_step(min_sqnr_db=bound)), FakeTimer(), cache)
     schemes = steps_of(strict)
     assert "float8_weight_only" not in schemes
     for row in strict.measurements:
@@ -86,18 +86,16 @@ def test_a_layer_is_as_accurate_as_the_recipe_asks(cache: Path) -> None:
 
 
 def test_inaccurate_candidates_are_not_timed(cache: Path) -> None:
-    stopwatch = FakeStopwatch()
+    timer = FakeTimer()
     with pytest.raises(
         PlanError, match=r"steps\.0\.quantize: no candidate is worth it.*under 90 dB.*take the step out"
     ):
-        run(make_recipe(autoquant_step(min_sqnr_db=90)), stopwatch, cache)
-    assert stopwatch.asked == []
+        run(make_recipe(autoquant_step(min_sqnr_db=90)), timer, cache)
+    assert timer.asked == []
 
 
 def test_nothing_gained_is_an_error_that_says_so(cache: Path) -> None:
-    slow = FakeStopwatch(
-        {"none": 50.0, "int8_dynamic": 60.0, "int8_weight_only": 49.0, "float8_weight_only": "fails: no"}
-    )
+    slow = FakeTimer({"none": 50.0, "int8_dynamic": 60.0, "int8_weight_only": 49.0, "float8_weight_only": "fails: no"})
     with pytest.raises(
         PlanError,
         match=r"for any of the 6 layers on this machine: float8_weight_only fails: no; int8_dynamic not faster than none; "
@@ -109,18 +107,18 @@ def test_nothing_gained_is_an_error_that_says_so(cache: Path) -> None:
 def test_twice_over_the_same_layers(cache: Path) -> None:
     first, second = autoquant_step({"include": ["blocks.0.**"]}), autoquant_step({"include": ["blocks.**"]})
     with pytest.raises(PlanError, match=r"steps.1.quantize.layers: blocks.0.first is quantized by steps.0 already"):
-        run(make_recipe(first, second), FakeStopwatch(), cache)
+        run(make_recipe(first, second), FakeTimer(), cache)
     with pytest.raises(PlanError, match="steps.1.quantize: no linear of model is left to quantize"):
-        run(make_recipe(autoquant_step(), autoquant_step()), FakeStopwatch(), cache)
+        run(make_recipe(autoquant_step(), autoquant_step()), FakeTimer(), cache)
     named = {"quantize": {"component": "model", "scheme": "int8_weight_only", "layers": {"include": ["blocks.0.**"]}}}
     with pytest.raises(PlanError, match=r"blocks.0.first is quantized by steps.0 already \(int8_weight_only\)"):
-        run(make_recipe(named, second), FakeStopwatch(), cache)
+        run(make_recipe(named, second), FakeTimer(), cache)
 
 
 def test_two_steps_over_different_layers(cache: Path) -> None:
     exact = autoquant_step({"include": ["blocks.0.**"]}, candidates=["int8_weight_only"])
     rest = autoquant_step({"include": ["blocks.*.first"], "exclude": ["blocks.0.**"]})
-    resolution = run(make_recipe(exact, rest), FakeStopwatch(), cache)
+    resolution = run(make_recipe(exact, rest), FakeTimer(), cache)
     assert steps_of(resolution) == {
         "int8_weight_only": ["blocks.0.first", "blocks.0.second"],
         "int8_dynamic": ["blocks.1.first", "blocks.2.first"],
@@ -129,7 +127,7 @@ def test_two_steps_over_different_layers(cache: Path) -> None:
 
 def test_layers_quantized_by_name_are_not_measured_by_default(cache: Path) -> None:
     named = {"quantize": {"component": "model", "scheme": "int8_weight_only", "layers": {"include": ["blocks.0.**"]}}}
-    resolution = run(make_recipe(named, autoquant_step()), FakeStopwatch(), cache)
+    resolution = run(make_recipe(named, autoquant_step()), FakeTimer(), cache)
     assert steps_of(resolution) == {"int8_weight_only": ["blocks.0.**"], "int8_dynamic": BLOCKS[2:]}
 
 
@@ -140,17 +138,17 @@ def test_candidates_for_other_machines_are_in_the_table(cache: Path, monkeypatch
     from qcompile.schemes import SCHEMES
 
     monkeypatch.setitem(SCHEMES, "int8_dynamic", dataclasses.replace(SCHEMES["int8_dynamic"], devices=("cuda",)))
-    both = run(make_recipe(autoquant_step(candidates=["int8_dynamic", "int8_weight_only"])), FakeStopwatch(), cache)
+    both = run(make_recipe(autoquant_step(candidates=["int8_dynamic", "int8_weight_only"])), FakeTimer(), cache)
     assert steps_of(both) == {"int8_weight_only": BLOCKS}
     (refused,) = [row for row in both.measurements if row.shape is None]
     assert (refused.scheme, refused.verdict) == ("int8_dynamic", "int8_dynamic runs on cuda, not on cpu")
     assert "int8_dynamic runs on cuda, not on cpu" in both.to_yaml()
     with pytest.raises(MachineError, match="can run none of them: int8_dynamic runs on cuda, not on cpu"):
-        run(make_recipe(autoquant_step(candidates=["int8_dynamic"])), FakeStopwatch(), cache)
+        run(make_recipe(autoquant_step(candidates=["int8_dynamic"])), FakeTimer(), cache)
 
 
 def test_a_compiler_that_does_not_work_is_the_machines_fault(cache: Path) -> None:
-    broken = FakeStopwatch(LATENCIES_US | {"none": "fails: no C++ compiler"})
+    broken = FakeTimer(LATENCIES_US | {"none": "fails: no C++ compiler"})
     with pytest.raises(
         MachineError, match="plain layer of 24x32 -> 32 float32 can't be compiled.*no C.. compiler.*doctor"
     ):
@@ -158,10 +156,10 @@ def test_a_compiler_that_does_not_work_is_the_machines_fault(cache: Path) -> Non
 
 
 def test_text_of_a_backend_stays_inside_the_comment(cache: Path) -> None:
-    # From a cache that somebody else wrote, for one: what the stopwatch gives is kept there as it is.
+    # From a cache that somebody else wrote, for one: what the timer gives is kept there as it is.
     hostile = "fails: no\nname: other\u2028steps: []\r# "
-    resolution = run(make_recipe(), FakeStopwatch(LATENCIES_US | {"int8_dynamic": hostile}), cache)
-    again = run(make_recipe(), FakeStopwatch(), cache)
+    resolution = run(make_recipe(), FakeTimer(LATENCIES_US | {"int8_dynamic": hostile}), cache)
+    again = run(make_recipe(), FakeTimer(), cache)
     for found in (resolution, again):
         assert recipes.parse(found.to_yaml(), "tiny.yaml").data == found.recipe.data
         assert "fails: no name: other steps: []" in found.comment()
@@ -170,7 +168,7 @@ def test_text_of_a_backend_stays_inside_the_comment(cache: Path) -> None:
 def test_only_compiled_layers_are_measured(cache: Path) -> None:
     recipe = recipes.parse(yaml.safe_dump(make_recipe().data | {"steps": [autoquant_step()]}))
     with pytest.raises(PlanError, match=r"steps.0.quantize.scheme: .* no later step compiles model.*compile: "):
-        run(recipe, FakeStopwatch(), cache)
+        run(recipe, FakeTimer(), cache)
 
 
 def test_a_layer_that_is_never_called(cache: Path) -> None:
@@ -183,7 +181,7 @@ def test_a_layer_that_is_never_called(cache: Path) -> None:
             example_inputs=inputs,
             device="cpu",
             cache=cache,
-            stopwatch=FakeStopwatch(),
+            timer=FakeTimer(),
         )
 
 
@@ -199,7 +197,7 @@ def test_whatever_is_measured_the_recipe_is_whole(
     cache = tmp_path_factory.mktemp("cache") / "autoquant.json"
     recipe = make_recipe(autoquant_step(min_sqnr_db=bound))
     try:
-        resolution = run(recipe, FakeStopwatch(dict(latencies)), cache)
+        resolution = run(recipe, FakeTimer(dict(latencies)), cache)
     except PlanError as error:
         assert "no candidate is worth it" in str(error)
         return

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from autoquant.fakes import OPTIONS, FakeStopwatch
+from autoquant.fakes import OPTIONS, FakeTimer
 from conftest import DEMO, demo_data
 
 from cli.conftest import Result, command
@@ -34,10 +34,10 @@ def cache(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache that knows all latencies of these layers, so that no command has to compile."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(here / "cache"))
     path = here / "cache" / "qcompile" / "autoquant.json"
-    stopwatch = FakeStopwatch()
+    timer = FakeTimer()
     known = recipes.parse(yaml.safe_dump(demo_data() | {"steps": steps(min_sqnr_db=20)}))
-    resolving(known, device="cpu", cache=path, stopwatch=stopwatch)
-    assert stopwatch.asked
+    resolving(known, device="cpu", cache=path, timer=timer)
+    assert timer.asked
     return path
 
 

@@ -44,7 +44,7 @@ def test_resolves_applies_and_reproduces_without_measuring(tmp_path: Path) -> No
     print(resolution.to_yaml())
     explicit = recipes.parse(resolution.to_yaml())
     assert explicit.data == resolution.recipe.data
-    assert resolve(explicit, stopwatch=refuse).recipe is explicit
+    assert resolve(explicit, timer=refuse).recipe is explicit
     for row in resolution.measurements:
         if row.num_taken and row.scheme != "none":
             none = next(
@@ -71,9 +71,9 @@ def test_the_cache_answers_the_second_time(tmp_path: Path) -> None:
     cache = tmp_path / "autoquant.json"
     recipe = make_recipe()
     outcomes = []
-    for stopwatch in (time_compiled, refuse):
+    for timer in (time_compiled, refuse):
         try:
-            outcomes.append(resolve(recipe, device="cuda", cache=cache, stopwatch=stopwatch).recipe.data)
+            outcomes.append(resolve(recipe, device="cuda", cache=cache, timer=timer).recipe.data)
         except PlanError as error:  # small layers gain nothing on a large GPU, and that is a result too
             assert "no candidate is worth it" in str(error)
             outcomes.append(str(error))

@@ -31,6 +31,19 @@ def test_peaks_are_those_of_all_calls() -> None:
     assert not any(module._forward_pre_hooks for module in model.modules())
 
 
+def test_a_linear_may_be_called_by_keyword() -> None:
+    class ByKeyword(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+
+        def forward(self, rows: torch.Tensor) -> torch.Tensor:
+            return self.layer(input=rows)
+
+    seen = inputs_of(ByKeyword(), ["layer"], {"a": {"rows": torch.full((2, 4), -3.0)}})
+    assert (seen["layer"].peak, seen["layer"].dims) == (3.0, 2)
+
+
 def test_what_can_not_be_calibrated_is_named() -> None:
     model = make_model()
     call = make_call()
