@@ -27,7 +27,7 @@ from qcompile.version import __version__
 
 if TYPE_CHECKING:
     from qcompile.artifact.read import Artifact
-    from qcompile.loader import load
+    from qcompile.opening import load
     from qcompile.planner import Plan, plan
     from qcompile.recipe import Recipe
     from qcompile.runner import apply
@@ -37,7 +37,7 @@ _HOMES = {
     "Plan": "qcompile.planner",
     "Recipe": "qcompile.recipe",
     "apply": "qcompile.runner",
-    "load": "qcompile.loader",
+    "load": "qcompile.opening",
     "plan": "qcompile.planner",
 }
 

@@ -111,7 +111,7 @@ def quality_figures(artifact: Path, count: int) -> list[Figure]:
 
     from qcompile.artifact.read import read_artifact
     from qcompile.builtin.evaluate import evaluate
-    from qcompile.loader import load
+    from qcompile.opening import load
     from qcompile.pipeline import load_pipeline
     from qcompile.source import find_folder
 

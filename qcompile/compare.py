@@ -15,9 +15,9 @@ from qcompile.artifact.manifest import Manifest
 from qcompile.artifact.read import read_artifact
 from qcompile.builtin.captions import Caption, parse_caption
 from qcompile.errors import ModelError, PlanError
-from qcompile.loader import load
 from qcompile.modules import stored_bytes
 from qcompile.noise import quiet_libraries
+from qcompile.opening import load
 from qcompile.pipeline import find_class, load_pipeline, models_of, set_default_size
 from qcompile.planner import resolve_device
 from qcompile.progress import Progress, Silent, stage

@@ -14,7 +14,7 @@ from qcompile.aot.bind import Binding
 from qcompile.aot.dispatch import OnUnknownShape, install
 from qcompile.aot.runtime import LoadedPackage
 from qcompile.artifact.manifest import Manifest
-from qcompile.artifact.read import Artifact, read_artifact
+from qcompile.artifact.read import Artifact
 from qcompile.artifact.tensors import read_tensors
 from qcompile.environment import current, rejections
 from qcompile.errors import EnvironmentMismatch, ModelError
@@ -29,47 +29,21 @@ from qcompile.steps import Phase, Workshop
 from qcompile.subject import subject_of_pipeline
 
 OnMismatch = Literal["error", "recompile", "eager"]
+"""What to do where packages were built for another machine or other versions."""
 
 
 @quiet_libraries()
 def load(
-    path: str | Path | Artifact,
+    artifact: Artifact,
     *,
     device: str | None = None,
     compiled: bool = True,
     on_mismatch: OnMismatch = "error",
     on_unknown_shape: OnUnknownShape = "error",
-    trust_compiled: bool = False,
     progress: Progress | None = None,
 ) -> Any:
-    """Load an artifact.
-
-    Loading compiled code is trusting its author: a package is native code. Digests are checked before it is opened.
-
-    Args:
-        path: an artifact folder, the Hub id of one, or an `Artifact`, which is verified already.
-        device: `cpu`, `cuda` or `cuda:N`; by default the kind the artifact was made on.
-        compiled: False opens no package; the pipeline runs eagerly with the quantized weights.
-        on_mismatch: what to do where packages were built for another machine or other versions: raise, compile anew for
-            this process, or run eagerly.
-        on_unknown_shape: what a call does for which there is no package: raise, or run eagerly.
-        trust_compiled: needed to open packages of an artifact from the Hub.
-        progress: told what happens.
-
-    Returns:
-        The diffusers pipeline, or the model where the artifact was made from a bare one.
-
-    Raises:
-        ArtifactError: the folder is not a whole artifact.
-        EnvironmentMismatch: packages don't fit this machine, and `on_mismatch` is `error`.
-        MachineError: there is no such device.
-    """
+    """Load an artifact that was read and verified; see `qcompile.opening.load`."""
     progress = progress or Silent()
-    if isinstance(path, Artifact):
-        artifact = path
-    else:
-        with stage(progress, "check digests"):
-            artifact = open_artifact(path, compiled, trust_compiled)
     manifest = artifact.manifest
     where = _device(manifest, device, compiled)
     rebuild = False
@@ -90,31 +64,6 @@ def load(
         if compiled or step.phase is not Phase.COMPILE:
             step.prepare(_part(loaded, manifest, step.owner), recipe.inductor_options(index))
     return loaded
-
-
-def open_artifact(path: str | Path, compiled: bool = True, trust_compiled: bool = False) -> Artifact:
-    """Find and verify what `load` is asked for; see there."""
-    folder = Path(path).expanduser()
-    if folder.exists() or str(path).count("/") != 1 or str(path).startswith((".", "/", "~")):
-        return read_artifact(folder)
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    try:
-        snapshot = snapshot_download(str(path), ignore_patterns=[".gitattributes", "README.md"])
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise ModelError(
-            f"{path} is no local folder, and the Hub can't be reached or has no such artifact "
-            f"({type(error).__name__}). Name the folder of an artifact."
-        ) from error
-    artifact = read_artifact(snapshot, allow_links=True)
-    if artifact.manifest.packages and compiled and not trust_compiled:
-        raise EnvironmentMismatch(
-            ("trust_compiled",),
-            f"{path} holds compiled packages, native code that runs with your rights. Pass trust_compiled=True if you "
-            "trust its author, or compiled=False to use the weights alone.",
-        )
-    return artifact
 
 
 def _device(manifest: Manifest, device: str | None, compiled: bool) -> torch.device:

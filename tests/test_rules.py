@@ -15,6 +15,7 @@ RANKS = (
     ("bench", "profiler", "sheet", "doctor"),
     ("verify",),
     ("compare",),
+    ("opening",),
     ("loader", "runner"),
     ("built", "autoquant"),
     ("planner",),

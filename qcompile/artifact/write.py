@@ -7,6 +7,9 @@ from pathlib import Path
 
 from qcompile.artifact.manifest import MANIFEST, FileRecord, Manifest, from_bytes, to_bytes
 
+READ_BYTES = 16 << 20
+"""Read at once for a digest. After every piece a thread asks for the interpreter lock, which imports hold for long."""
+
 
 def file_records(folder: Path) -> dict[str, FileRecord]:
     """Digest and size of every file under `folder`, by path with forward slashes.
@@ -45,5 +48,9 @@ def _forget_origin(folder: Path) -> None:
 
 def file_digest(path: Path) -> str:
     """sha256 of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    buffer = bytearray(READ_BYTES)
+    with path.open("rb", buffering=0) as file:
+        while count := file.readinto(buffer):
+            digest.update(memoryview(buffer)[:count])
+    return digest.hexdigest()

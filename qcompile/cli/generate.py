@@ -63,7 +63,8 @@ def run(options: argparse.Namespace) -> int:
     out = Path(options.out)
     _check_image_name(out, options.overwrite)
     with heavy_imports():
-        from qcompile.loader import load, open_artifact
+        from qcompile.loader import load
+        from qcompile.opening import open_artifact
     with shown(silently=options.json) as progress:
         try:
             with stage(progress, "check digests"):

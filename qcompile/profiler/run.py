@@ -11,8 +11,8 @@ import torch
 from qcompile import recipe as recipes
 from qcompile.aot.toolchain import check_toolchain
 from qcompile.errors import ModelError
-from qcompile.loader import open_artifact
 from qcompile.noise import quiet_libraries
+from qcompile.opening import open_artifact
 from qcompile.profiler.advice import for_groups
 from qcompile.profiler.arms import Mode, ProfiledArm, arm_of_artifact, arm_of_recipe
 from qcompile.profiler.breaks import Tracing, trace

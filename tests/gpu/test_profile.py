@@ -9,7 +9,7 @@ import torch
 import yaml
 from conftest import demo_data
 
-from qcompile.loader import load
+from qcompile.opening import load
 from qcompile.profiler.kernels import COMPILED
 from qcompile.profiler.run import profile
 from qcompile.profiler.syncs import synchronizations

@@ -11,7 +11,7 @@ import yaml
 from conftest import DEMO, demo_data, eager_steps
 
 from qcompile.errors import ArtifactError, ModelError, PlanError
-from qcompile.loader import load
+from qcompile.opening import load
 from qcompile.profiler.arms import arm_of_recipe
 from qcompile.profiler.kernels import COMPILED, PACKAGE_MARK
 from qcompile.profiler.record import check_trace, packages_marked, record
