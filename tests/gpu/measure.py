@@ -1,0 +1,158 @@
+"""Measure recipes at full published size with random weights, through `qcompile bench`, and write the records.
+
+    PYTHONPATH=tests python tests/gpu/measure.py flux_fp8_row sdxl_fp8 … --records recipes/measured
+    PYTHONPATH=tests python tests/gpu/measure.py --shapes
+    PYTHONPATH=tests python tests/gpu/measure.py --scopes
+
+Models are made once, in build/full_size (tests/gpu/full_size.py). Each artifact is removed after its measurement: those of
+FLUX.1-dev take 16 GB. `--shapes` compares the GPU memory of an artifact for four sizes with one for a single size, and
+`--scopes` the building and the steps of one compiled by blocks with one compiled whole.
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from qcompile.artifact.read import read_artifact
+from qcompile.bench.probe import cold_start
+
+ROOT = Path(__file__).parents[2]
+MODELS = Path("build/full_size")
+"""Relative, so that the commands in records are the same everywhere."""
+ARTIFACTS = Path("build/measured")
+RANDOM = ("verify.max_relative_error=1.0", "verify.max_compiled_error=0.5")
+"""Random weights amplify rounding from block to block, so that a recipe's own bounds mean nothing."""
+ONE_SIZE = "shapes=[{height: 1024, width: 1024}]"
+FOUR_SIZES = (
+    "shapes=[{height: 1024, width: 1024}, {height: 768, width: 1360}, {height: 1360, width: 768}, "
+    "{height: 512, width: 512}]"
+)
+NOTE = "the weights are random, so that pictures mean nothing and bounds of verify are widened"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """How one recipe is measured."""
+
+    family: str
+    """Of tests/gallery, for the model."""
+    overrides: tuple[str, ...]
+    options: tuple[str, ...]
+    """Of `qcompile bench`."""
+
+
+FULL = ("--arms", "eager,jit_bf16,jit,aot,aot_graphs", "--steps", "30", "--images", "1")
+STEPS = ("--arms", "jit_bf16,jit,aot,aot_graphs", "--steps", "30", "--images", "0", "--cold-starts", "0", "--no-limits")
+MEASUREMENTS = {
+    "flux_fp8_row": Measurement("flux_dev", (ONE_SIZE,), FULL),
+    "flux_fp8": Measurement("flux_dev", (ONE_SIZE,), STEPS),
+    "flux_bf16": Measurement("flux_dev", (ONE_SIZE,), ("--arms", "eager,jit_bf16,aot,aot_graphs", *STEPS[2:])),
+    "flux_int8": Measurement("flux_dev", (ONE_SIZE,), (*STEPS, "--cold-arms", "jit,aot", "--cold-starts", "1")),
+    "flux_autoquant": Measurement("flux_dev", (ONE_SIZE,), STEPS),
+    "sdxl_fp8": Measurement("sdxl", (), FULL),
+    "sdxl_int8": Measurement("sdxl", (), ("--arms", "eager,jit_bf16,jit,aot", *STEPS[2:])),
+    "wan_fp8": Measurement(
+        "wan",
+        # What is measured is one step, and 50 of them take minutes where apply compares with the original.
+        ("shapes=[{height: 480, width: 832, frames: 81}]", "call.num_inference_steps=2"),
+        ("--arms", "eager,jit_bf16,jit,aot", "--steps", "5", *STEPS[4:]),
+    ),
+}
+
+
+def main() -> int:
+    """Measure what was asked for; goes on after a measurement that fails, and ends with 1 then."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipes", nargs="*", choices=[*MEASUREMENTS, []], metavar="RECIPE")
+    parser.add_argument("--records", type=Path, default=ARTIFACTS, help="folder for the records (default: %(default)s)")
+    parser.add_argument("--shapes", action="store_true", help="GPU memory of four sizes against one")
+    parser.add_argument("--scopes", action="store_true", help="blocks against the whole graph")
+    options = parser.parse_args()
+    failed = [name for name in options.recipes if not measure(name, options.records)]
+    if options.shapes:
+        print(json.dumps(shapes(), indent=1))
+    if options.scopes:
+        print(json.dumps(scopes(), indent=1))
+    if failed:
+        print(f"failed: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def measure(name: str, records: Path) -> bool:
+    """Apply and measure one recipe; True where a record was written."""
+    chosen, out = MEASUREMENTS[name], ARTIFACTS / name
+    words = ["bench", f"recipes/{name}.yaml", "--model", model(chosen.family), *sets(*chosen.overrides, *RANDOM)]
+    done = qcompile(*words, "--out", str(out), *chosen.options, "--note", NOTE, "--record", str(records))
+    shutil.rmtree(ROOT / out, ignore_errors=True)
+    return done
+
+
+def shapes() -> dict[str, float]:
+    """GPU memory of a loaded artifact before and while it paints 1024x1024, for one and for four declared sizes."""
+    found: dict[str, dict[str, float]] = {}
+    for title, sizes in (("one", ONE_SIZE), ("four", FOUR_SIZES)):
+        out = applied("flux_fp8_row", title, sizes)
+        found[title] = cold_start("aot", ROOT / out, "cuda", "1024x1024_b1", image=True)
+        shutil.rmtree(ROOT / out)
+    return {
+        f"{metric}, four / one": found["four"][metric] / found["one"][metric] for metric in ("resident_gpu", "peak_gpu")
+    } | {f"resident_gpu, {title}": values["resident_gpu"] for title, values in found.items()}
+
+
+def scopes() -> dict[str, float]:
+    """Seconds of building by blocks and whole, and a step of each, timed in turn."""
+    built = {scope: applied("flux_fp8_row", scope, ONE_SIZE, f"steps.3.compile.scope={scope}") for scope in SCOPES}
+    seconds = {
+        scope: sum(package.build_seconds for package in read_artifact(ROOT / out).manifest.packages)
+        for scope, out in built.items()
+    }
+    record = ROOT / ARTIFACTS / "scopes.json"
+    words = ["bench", str(built["blocks"]), "--against", str(built["full"]), "--arms", "aot", "--images", "0"]
+    qcompile(*words, "--cold-starts", "0", "--no-limits", "--steps", "30", "--record", str(record))
+    ratios = {f"{item['arm']} / {item['over']}": item["value"] for item in json.loads(record.read_text())["ratios"]}
+    for out in built.values():
+        shutil.rmtree(ROOT / out)
+    return {f"build, {scope}, s": value for scope, value in seconds.items()} | {
+        "build, blocks / full": seconds["blocks"] / seconds["full"],
+        **ratios,
+    }
+
+
+SCOPES = ("blocks", "full")
+
+
+def applied(recipe: str, title: str, *overrides: str) -> Path:
+    """Apply a recipe of FLUX.1-dev with overrides; gives the artifact's folder."""
+    out = ARTIFACTS / f"{recipe}_{title}"
+    words = ["apply", f"recipes/{recipe}.yaml", "--model", model("flux_dev"), *sets(*overrides, *RANDOM)]
+    if not qcompile(*words, "--out", str(out), "--overwrite"):
+        raise SystemExit(f"{recipe} could not be applied with {', '.join(overrides)}")
+    return out
+
+
+def model(family: str) -> str:
+    """The folder of a family's model, made where it is not there."""
+    folder = MODELS / family
+    if not (ROOT / folder / "model_index.json").exists():
+        subprocess.run([sys.executable, "tests/gpu/full_size.py", family, str(folder)], cwd=ROOT, check=True)
+    return str(folder)
+
+
+def sets(*overrides: str) -> list[str]:
+    """`--set` for each."""
+    return [word for override in overrides for word in ("--set", override)]
+
+
+def qcompile(*words: str) -> bool:
+    """Run the command line; True where it ended well."""
+    commands: Sequence[str] = [sys.executable, "-m", "qcompile.cli", *words]
+    return subprocess.run(commands, cwd=ROOT, check=False).returncode == 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
