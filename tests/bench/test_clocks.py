@@ -42,7 +42,9 @@ def test_samples_are_taken_while_arms_run(driver) -> None:
 
 
 def test_free_clocks_need_no_note(driver) -> None:
-    driver('while true; do echo "Not Active, Not Active, Not Active"; case "$*" in *loop*) sleep 0.1;; *) exit;; esac; done')
+    driver(
+        'while true; do echo "Not Active, Not Active, Not Active"; case "$*" in *loop*) sleep 0.1;; *) exit;; esac; done'
+    )
     assert watch().note is None
 
 
