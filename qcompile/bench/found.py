@@ -16,6 +16,7 @@ RATIOS = (
     ("jit", "jit_bf16"),
     ("aot", "eager_quantized"),
     ("jit_bf16", "eager"),
+    ("eager", "jit_bf16"),
     ("eager_quantized", "eager"),
 )
 """(arm, over) of the ratios reported, where both were measured."""

@@ -12,8 +12,8 @@ or a step does without arithmetic that the original does (a mask of nothing but 
 the record says so.
 """
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,17 +99,20 @@ def _convolutions(shape: Convolution, device: torch.device, dtype: torch.dtype) 
     if dimensions in _CHANNELS_LAST and x.dim() == dimensions:
         layout = _CHANNELS_LAST[dimensions]
         calls["channels_last"] = run(x.to(memory_format=layout), weight.to(memory_format=layout))
-    with _longest_search(device):
+    with _longest_search():
         found = _best(calls)
     return found | (_products(*shape.product, device, dtype) if shape.product else {})
 
 
-def _longest_search(device: torch.device) -> AbstractContextManager[None]:
+@contextmanager
+def _longest_search() -> Iterator[None]:
     """cuDNN tries all its convolutions, instead of guessing which is fast."""
-    if device.type != "cuda":
-        return nullcontext()
-    cudnn = torch.backends.cudnn
-    return cudnn.flags(enabled=True, benchmark=True, benchmark_limit=0, allow_tf32=cudnn.allow_tf32)  # type: ignore[no-any-return]
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
 
 
 def _attentions(shape: Attention, device: torch.device, dtype: torch.dtype) -> dict[str, float]:

@@ -148,6 +148,15 @@ def file_name(record: Record) -> str:
     return f"{record.recipe}.{re.sub(r'[^a-z0-9]+', '-', device.lower()).strip('-')}.json"
 
 
+def schema() -> dict[str, Any]:
+    """The JSON schema of records, for `serialization/record.schema.json`."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **Record.model_json_schema(),
+        "title": "qcompile bench record",
+    }
+
+
 def check_target(path: Path) -> None:
     """Refuse a file or folder that no record can be written to, before hours are spent on it.
 
@@ -219,12 +228,3 @@ def read(path: Path) -> Record:
         raise ModelError(
             f"{path} is no record of `qcompile bench`: {str(error).splitlines()[0]}. Make one with --record."
         ) from error
-
-
-def schema() -> dict[str, Any]:
-    """The JSON schema of records, for `serialization/record.schema.json`."""
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **Record.model_json_schema(),
-        "title": "qcompile bench record",
-    }

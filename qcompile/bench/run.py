@@ -23,6 +23,7 @@ from qcompile.bench.starts import time_cold_starts
 from qcompile.bench.timing import Interrupted, Rounds, time_in_turn
 from qcompile.bench.work import work_of
 from qcompile.environment import current, processor
+from qcompile.errors import PlanError, nearest
 from qcompile.noise import quiet_libraries
 from qcompile.planner import resolve_device
 from qcompile.progress import Progress, Silent, stage
@@ -42,6 +43,8 @@ class Options:
     """Whole images of each arm; 0 leaves them out."""
     cold_starts: int = 1
     """Fresh processes of each arm; 0 leaves them out."""
+    cold_arms: tuple[str, ...] = ()
+    """Arms that get them; empty for all that were chosen."""
     limits: bool = True
     usd_per_hour: float | None = None
     """Price of the machine, for costs."""
@@ -75,6 +78,10 @@ def bench(path: str | Path, options: Options, command: str, progress: Progress |
     others = {name: read_artifact(folder) for name, folder in name_against(options.against).items()}
     device = resolve_device(options.device or artifact.manifest.environment.device)
     names, absent = choose(options.arms, artifact, device)
+    arms = (*names, *others)
+    for name in options.cold_arms:
+        if name not in arms:
+            raise PlanError(f"--cold-arms {name}: not among the arms of this run; {nearest(name, arms)}.")
     found = Found(absent=dict(absent))
     for name, other in others.items():
         found.notes += check_comparable(name, other, artifact)
@@ -99,8 +106,8 @@ def _measure(
 ) -> None:
     _bytes(found, artifact, others, names)
     if options.cold_starts:
-        image = options.images > 0
-        time_cold_starts(found, artifact, names, others, device, options.cold_starts, image, progress)
+        image, chosen = options.images > 0, options.cold_arms or (*names, *others)
+        time_cold_starts(found, artifact, chosen, others, device, options.cold_starts, image, progress)
     with stage(progress, "load the arms"):
         stand = make_stand(found, artifact, others, names, device)
     for label in stand.calls:

@@ -31,7 +31,7 @@ def time_cold_starts(
     Args:
         found: what is measured goes here, also when Ctrl-C ends it.
         artifact: the artifact.
-        names: its arms.
+        names: arms, its own and those of others.
         against: other artifacts, by arm.
         device: where they run.
         count: fresh processes of each arm.
@@ -40,9 +40,12 @@ def time_cold_starts(
     """
     label = next(iter(artifact.manifest.shapes))
     runs: dict[str, list[dict[str, float]]] = {}
-    starts: dict[str, tuple[str, Path]] = {name: (name, artifact.folder) for name in names}
-    for name, other in against.items():
-        if label in other.manifest.shapes:
+    starts: dict[str, tuple[str, Path]] = {}
+    for name in names:
+        other = against.get(name)
+        if other is None:
+            starts[name] = (name, artifact.folder)
+        elif label in other.manifest.shapes:
             starts[name] = ("as_loaded", other.folder)
         else:
             declared = ", ".join(other.manifest.shapes)
@@ -68,6 +71,6 @@ def _keep(found: Found, runs: Mapping[str, list[dict[str, float]]], label: str, 
                 values = [result[metric] for result in results if metric in result]
                 found.add(name, title.format(metric), values, unit, label)
     for metric in COMPARED:
-        seconds = {name: [result[metric] for result in results] for name, results in runs.items()}
+        seconds = {name: [result[metric] for result in results if metric in result] for name, results in runs.items()}
         for mine in ("jit", *against):
             found.compare_two(f"cold, {metric}", mine, "aot", seconds, label)

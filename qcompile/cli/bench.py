@@ -47,6 +47,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cold-starts", metavar="N", type=int, default=1, help="fresh processes of each arm (default: 1; 0: none)"
     )
+    parser.add_argument(
+        "--cold-arms", metavar="A,B", default="", help="arms that get fresh processes; by default all of them"
+    )
     parser.add_argument("--no-limits", action="store_true", help="leave out the ceilings of the machine")
     parser.add_argument("--usd-per-hour", metavar="PRICE", type=float, help="price of the machine, for costs of images")
     parser.add_argument("--out", metavar="DIR", help="with a recipe: keep the artifact here")
@@ -80,11 +83,12 @@ def run(options: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as temporary, shown(silently=options.json) as progress:
         folder, built, peak_gpu_bytes = _artifact(options, Path(temporary), progress)
         chosen = Options(
-            arms=tuple(dict.fromkeys(filter(None, map(str.strip, options.arms.split(","))))),
+            arms=_names(options.arms),
             against=tuple(options.against),
             rounds=options.steps,
             images=options.images,
             cold_starts=options.cold_starts,
+            cold_arms=_names(options.cold_arms),
             limits=not options.no_limits,
             usd_per_hour=options.usd_per_hour,
             device=options.device,
@@ -103,6 +107,10 @@ def run(options: argparse.Namespace) -> int:
     if not interrupted and not record.arms:
         raise MachineError("no arm gave anything; the reasons are listed above, and in the record under `absent`.")
     return INTERRUPTED if interrupted else 0
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(filter(None, map(str.strip, text.split(",")))))
 
 
 def _settle_source(options: argparse.Namespace) -> None:

@@ -59,6 +59,13 @@ def test_the_best_layout_or_product_of_a_convolution_counts() -> None:
     assert {"channels_first", "channels_last", "float32", "int8"} <= found.keys()
 
 
+def test_the_search_for_convolutions_is_put_back() -> None:
+    before = torch.backends.cudnn.benchmark
+    with limits._longest_search():
+        assert torch.backends.cudnn.benchmark is True
+    assert torch.backends.cudnn.benchmark is before
+
+
 def test_a_kernel_that_the_libraries_have_not_is_left_out() -> None:
     def refuse() -> None:
         raise RuntimeError("not implemented for these sizes")

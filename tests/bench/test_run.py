@@ -210,6 +210,23 @@ def test_a_process_that_fails_leaves_the_other_figures(eager_artifact: Path, mon
         assert record.find(arm, "step") is not None
 
 
+def test_cold_starts_of_some_arms_only(eager_artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = []
+
+    def cold_start(name: str, *_: object) -> dict[str, float]:
+        started.append(name)
+        return {"first_step": 1.0, "start_to_first_step": 2.0}
+
+    monkeypatch.setattr(starts, "cold_start", cold_start)  # what it measures is tested with processes of their own
+    options = Options(arms=BOTH, cold_arms=("eager",), **QUICK | {"cold_starts": 2})
+    record, _ = bench(eager_artifact, options, "typed")
+    assert started == ["eager", "eager"]
+    assert record.find("eager", "cold, first_step").count == 2
+    assert record.find("eager_quantized", "step") is not None
+    with pytest.raises(PlanError, match="--cold-arms jit: not among the arms of this run; allowed here: eager"):
+        bench(eager_artifact, Options(arms=("eager",), cold_arms=("jit",)), "typed")
+
+
 def test_first_steps_of_cold_starts_are_compared(eager_artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from qcompile.artifact.read import read_artifact
     from qcompile.bench.found import Found
@@ -221,7 +238,7 @@ def test_first_steps_of_cold_starts_are_compared(eager_artifact: Path, monkeypat
     )
     found, artifact = Found(), read_artifact(eager_artifact)
     cpu = torch.device("cpu")
-    starts.time_cold_starts(found, artifact, ("jit", "aot"), {"other": artifact}, cpu, 3, True, Silent())
+    starts.time_cold_starts(found, artifact, ("jit", "aot", "other"), {"other": artifact}, cpu, 3, True, Silent())
     ratios = {(item.arm, item.over, item.metric): (item.value, item.count) for item in found.ratios}
     assert ratios["jit", "aot", "cold, first_step"] == (50.0, 3)
     assert ratios["jit", "aot", "cold, start_to_first_step"] == (50.0, 3)
@@ -281,7 +298,7 @@ def test_another_artifact_without_this_shape_has_no_cold_start(
     artifact.manifest.shapes.pop(ONE)
     monkeypatch.setattr(starts, "cold_start", interrupt)
     found = Found()
-    starts.time_cold_starts(found, artifact, (), {"other": other}, torch.device("cpu"), 1, False, Silent())
+    starts.time_cold_starts(found, artifact, ("other",), {"other": other}, torch.device("cpu"), 1, False, Silent())
     assert found.absent == {"other, cold start": f"its recipe declares {ONE}, and not 128x128_b2"}
 
 
