@@ -7,9 +7,9 @@ import pytest
 import torch
 
 import qcompile
-from qcompile.bench import images, run, starts
+from qcompile.bench import images, run
 from qcompile.bench.run import Options, bench
-from qcompile.errors import ArtifactError, MachineError, PlanError
+from qcompile.errors import ArtifactError, PlanError
 
 QUICK = {"rounds": 2, "images": 0, "cold_starts": 0, "limits": False}
 BOTH = ("eager", "eager_quantized")
@@ -183,81 +183,6 @@ def test_interrupted_between_images(eager_artifact: Path, monkeypatch: pytest.Mo
         assert record.find(arm, "image").count == 1
 
 
-def test_interrupted_between_cold_starts(eager_artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def start(arm: str, *_: object) -> dict[str, float]:
-        if arm == "eager_quantized":
-            raise KeyboardInterrupt
-        return {"load": 2.0, "first_step": 1.0, "start_to_first_step": 3.0}
-
-    monkeypatch.setattr(starts, "cold_start", start)
-    record, interrupted = bench(eager_artifact, Options(arms=BOTH, **(QUICK | {"cold_starts": 1})), "typed")
-    assert interrupted
-    assert record.find("eager", "cold, load").value == 2.0
-    assert record.arms == {"eager"}
-
-
-# --- cold starts
-
-
-def test_a_process_that_fails_leaves_the_other_figures(eager_artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> dict:
-        raise MachineError("eager in a process of its own: killed")
-
-    monkeypatch.setattr(starts, "cold_start", fail)
-    record, _ = bench(eager_artifact, Options(arms=BOTH, **(QUICK | {"cold_starts": 1})), "typed")
-    assert record.absent["eager, cold start"].endswith("killed")
-    for arm in BOTH:
-        assert record.find(arm, "step") is not None
-
-
-def test_cold_starts_of_some_arms_only(eager_artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    started = []
-
-    def cold_start(name: str, *_: object) -> dict[str, float]:
-        started.append(name)
-        return {"first_step": 1.0, "start_to_first_step": 2.0}
-
-    monkeypatch.setattr(starts, "cold_start", cold_start)  # what it measures is tested with processes of their own
-    options = Options(arms=BOTH, cold_arms=("eager",), **QUICK | {"cold_starts": 2})
-    record, _ = bench(eager_artifact, options, "typed")
-    assert started == ["eager", "eager"]
-    assert record.find("eager", "cold, first_step").count == 2
-    assert record.find("eager_quantized", "step") is not None
-    with pytest.raises(PlanError, match="--cold-arms jit: not among the arms of this run; allowed here: eager"):
-        bench(eager_artifact, Options(arms=("eager",), cold_arms=("jit",)), "typed")
-
-
-def test_first_steps_of_cold_starts_are_compared(eager_artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from qcompile.artifact.read import read_artifact
-    from qcompile.bench.found import Found
-    from qcompile.progress import Silent
-
-    seconds = {"jit": 50.0, "aot": 1.0, "as_loaded": 2.0}
-    monkeypatch.setattr(
-        starts, "cold_start", lambda arm, *_: {"first_step": seconds[arm], "start_to_first_step": 2 * seconds[arm]}
-    )
-    found, artifact = Found(), read_artifact(eager_artifact)
-    cpu = torch.device("cpu")
-    starts.time_cold_starts(found, artifact, ("jit", "aot", "other"), {"other": artifact}, cpu, 3, True, Silent())
-    ratios = {(item.arm, item.over, item.metric): (item.value, item.count) for item in found.ratios}
-    assert ratios["jit", "aot", "cold, first_step"] == (50.0, 3)
-    assert ratios["jit", "aot", "cold, start_to_first_step"] == (50.0, 3)
-    assert ratios["other", "aot", "cold, first_step"] == (2.0, 3)
-
-
-@pytest.mark.slow
-def test_a_cold_start(eager_artifact: Path) -> None:
-    found = starts.cold_start("eager_quantized", eager_artifact, "cpu", ONE, True)
-    assert 0 < found["first_step"] < found["start_to_first_step"] < found["start_to_image"]
-    assert 1e8 < found["resident_cpu"] <= found["peak_cpu"]
-
-
-@pytest.mark.slow
-def test_a_cold_start_that_can_not_be(eager_artifact: Path) -> None:
-    with pytest.raises(MachineError, match="eager in a process of its own: .*KeyError: '64x64_b1'"):
-        starts.cold_start("eager", eager_artifact, "cpu", "64x64_b1", False)
-
-
 @pytest.mark.long
 def test_cold_starts_and_packages(compiled_artifact: Path) -> None:
     options = Options(arms=("eager_quantized", "aot"), rounds=2, images=1, limits=False)
@@ -285,21 +210,6 @@ def test_other_artifacts_are_arms_with_every_figure(eager_artifact: Path, tmp_pa
             assert record.ratio(arm, name, metric) is not None
     for metric in ("image", "images", "image, vae", "bytes_on_disk", "weights", "packages"):
         assert record.find(name, metric) is not None, metric
-
-
-def test_another_artifact_without_this_shape_has_no_cold_start(
-    eager_artifact: Path, two_shapes: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from qcompile.artifact import read
-    from qcompile.bench.found import Found
-    from qcompile.progress import Silent
-
-    artifact, other = read.read_artifact(two_shapes), read.read_artifact(eager_artifact)
-    artifact.manifest.shapes.pop(ONE)
-    monkeypatch.setattr(starts, "cold_start", interrupt)
-    found = Found()
-    starts.time_cold_starts(found, artifact, ("other",), {"other": other}, torch.device("cpu"), 1, False, Silent())
-    assert found.absent == {"other, cold start": f"its recipe declares {ONE}, and not 128x128_b2"}
 
 
 def test_arms_that_are_none(eager_artifact: Path) -> None:

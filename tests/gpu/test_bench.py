@@ -16,7 +16,6 @@ from qcompile.bench.work import Convolution
 
 
 def test_memory_of_a_step_as_one_graph(cuda_artifact: Path) -> None:
-
     found = cold_start("aot_graphs", cuda_artifact, "cuda", "128x128_b1", True)
     assert 0 < found["resident_gpu"] <= found["peak_gpu"]
     assert found["reserved_gpu"] >= found["resident_gpu"]
@@ -25,7 +24,6 @@ def test_memory_of_a_step_as_one_graph(cuda_artifact: Path) -> None:
 
 def test_the_device_is_waited_for() -> None:
     """A kernel that is still running when its call returns is part of the time."""
-
     device, cycles = torch.device("cuda"), 10**8
     torch.cuda._sleep(cycles)
     torch.cuda.synchronize()
@@ -49,7 +47,6 @@ def test_the_device_is_waited_for() -> None:
 
 
 def test_clocks_are_asked_of_this_gpu() -> None:
-
     with watched(torch.device("cuda")) as clocks:
         time.sleep(2)
     assert clocks.unknown is None
@@ -57,6 +54,5 @@ def test_clocks_are_asked_of_this_gpu() -> None:
 
 
 def test_a_convolution_has_a_limit_in_both_layouts() -> None:
-
     shape = Convolution((2, 320, 64, 64), (320, 320, 3, 3), (1, 1), (1, 1), (1, 1), 1)
     assert _convolutions(shape, torch.device("cuda"), torch.bfloat16).keys() == {"channels_first", "channels_last"}
