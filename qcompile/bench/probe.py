@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import signal
 import statistics
 import subprocess
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
 
 PROBED = ("eager", "jit_bf16", "eager_quantized", "jit", "aot", "aot_graphs", "as_loaded")
 """Arms; `as_loaded` is an artifact as `load` gives it, with or without packages."""
+MEMORY_FIELDS = {"VmHWM": "peak_cpu", "VmRSS": "resident_cpu"}
 STEADY = 10
 """Steps after the first that a steady one is the median of."""
 
@@ -151,11 +151,13 @@ def _memory(device: torch.device) -> dict[str, float]:
     """Memory of this process; what the system does not tell is left out."""
     import torch
 
-    found: dict[str, float] = {"peak_cpu": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+    # Not getrusage's peak: Linux hands that of the parent on to its children.
+    found: dict[str, float] = {}
     status = Path("/proc/self/status")
     for line in status.read_text().splitlines() if status.exists() else []:
-        if line.startswith("VmRSS:"):
-            found["resident_cpu"] = int(line.split()[1]) * 1024
+        field, _, value = line.partition(":")
+        if field in MEMORY_FIELDS:
+            found[MEMORY_FIELDS[field]] = int(value.split()[0]) * 1024
     if device.type == "cuda":
         found["peak_gpu"] = torch.cuda.max_memory_allocated(device)
         found["resident_gpu"] = torch.cuda.memory_allocated(device)

@@ -80,6 +80,14 @@ def test_a_cold_start(eager_artifact: Path) -> None:
 
 
 @pytest.mark.slow
+def test_memory_of_a_cold_start_is_its_own(eager_artifact: Path) -> None:
+    """Not that of the process which started it."""
+    ballast = torch.ones(1_200_000_000, dtype=torch.uint8)
+    found = starts.cold_start("eager_quantized", eager_artifact, "cpu", ONE, False)
+    assert found["peak_cpu"] < ballast.nbytes
+
+
+@pytest.mark.slow
 def test_a_cold_start_that_can_not_be(eager_artifact: Path) -> None:
     with pytest.raises(MachineError, match="eager in a process of its own: .*KeyError: '64x64_b1'"):
         starts.cold_start("eager", eager_artifact, "cpu", "64x64_b1", False)
