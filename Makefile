@@ -68,6 +68,7 @@ generated: $(STAMP)
 	$(BIN)/python recipes/tables.py
 	$(BIN)/qcompile schema recipe > serialization/recipe.schema.json
 	$(BIN)/qcompile schema manifest > serialization/manifest.schema.json
+	$(BIN)/qcompile schema record > serialization/record.schema.json
 	$(BIN)/python serialization/tables.py
 
 bench: $(STAMP)

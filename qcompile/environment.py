@@ -114,6 +114,13 @@ def rejections(recorded: Environment, here: Environment) -> tuple[Rejection, ...
     return tuple(found)
 
 
+def processor() -> str | None:
+    """The processor's name as the system tells it; None where it does not."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.lower().startswith("model name")), None)
+
+
 def _version(package: str) -> str | None:
     try:
         return importlib.metadata.version(package)

@@ -22,6 +22,7 @@ from qcompile import recipe as recipes
 from qcompile.artifact import manifest as manifests
 from qcompile.artifact.manifest import FAULTS, MANIFEST, Manifest
 from qcompile.artifact.read import read_artifact
+from qcompile.bench import record as measured
 from qcompile.environment import COMPARED, COMPARED_ON_GPU
 from qcompile.images import psnr_db
 
@@ -32,7 +33,7 @@ MIN_PSNR_DB = 35.0
 """As golden/README.md says: processors differ in how they round bfloat16."""
 GOLDENS = sorted(path.name for path in GOLDEN.iterdir() if path.is_dir())
 PIPELINES = [name for name in GOLDENS if name.startswith("pipeline")]
-SCHEMAS = {"recipe": recipes.schema, "manifest": manifests.schema}
+SCHEMAS = {"recipe": recipes.schema, "manifest": manifests.schema, "record": measured.schema}
 NO_FOLDER = {"no_folder", "unreadable"}
 """Faults of reading that no folder can show."""
 WRITING = {"exists", "not_an_artifact", "unwritable"}
@@ -266,6 +267,7 @@ def test_tables_name_every_field() -> None:
 READ = """
 import os, sys
 from qcompile.artifact.read import read_artifact
+from qcompile.bench import record as measured
 folder, seen = sys.argv[1], []
 def watch(event, arguments):
     if event in ("pickle.find_class", "subprocess.Popen", "os.system", "ctypes.dlopen", "socket.connect"):

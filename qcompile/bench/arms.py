@@ -1,23 +1,26 @@
 """The arms: one denoiser run in different ways, on the same captured inputs."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from qcompile import recipe as recipes
-from qcompile.aot.options import options_of
+from qcompile.aot.runtime import LoadedPackage
 from qcompile.artifact.read import Artifact
+from qcompile.bench.around import Graph, compiled, no_silent_eager, open_packages, packaged
+from qcompile.bench.faults import ARM_FAULTS, reason_of, release_memory
+from qcompile.bench.found import Found
 from qcompile.bench.timing import Timed
-from qcompile.errors import MachineError, PlanError, nearest
+from qcompile.environment import current, rejections
+from qcompile.errors import MachineError, ModelError, PlanError, nearest
 from qcompile.loader import load
 from qcompile.pipeline import load_pipeline
+from qcompile.schemes import SCHEMES
 from qcompile.source import find_folder
-from qcompile.steps.compile import Compile
 from qcompile.subject import subject_of_pipeline
 
 ARMS = {
@@ -29,27 +32,47 @@ ARMS = {
     "aot_graphs": "the same, a whole step as one CUDA graph",
 }
 """Arms by name; artifacts given with --against are arms under their folder's name."""
+OF_ORIGINAL = ("eager", "jit_bf16")
+_Made = TypeVar("_Made")
 
 
 @dataclass
 class Stand:
-    """What all arms of one artifact share: two pipelines at most, and inputs captured from the original."""
+    """What all arms of one artifact share: two pipelines at most, those of other artifacts, and inputs."""
 
     artifact: Artifact
     device: torch.device
-    pipelines: dict[str, Any]
+    pipelines: dict[str, Any] = field(default_factory=dict)
     """`original` and `artifact`, and one for each artifact given besides."""
-    calls: dict[str, Mapping[str, Any]]
+    calls: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     """Arguments of the denoiser by shape label."""
+    _opened: dict[str, list[LoadedPackage]] | None = None
 
     @property
     def denoiser(self) -> str:
         """Name of the component that runs at every step."""
         return self.artifact.manifest.denoiser
 
-    def model(self, name: str) -> nn.Module:
-        """The denoiser of one pipeline."""
-        return getattr(self.pipelines[name], self.denoiser)  # type: ignore[no-any-return]
+    def pipeline(self, arm: str) -> Any:
+        """The pipeline that an arm runs."""
+        return self.pipelines[pipeline_of(arm)]
+
+    def model(self, arm: str) -> nn.Module:
+        """The denoiser that an arm runs."""
+        return getattr(self.pipeline(arm), self.denoiser)  # type: ignore[no-any-return]
+
+    def opened(self) -> dict[str, list[LoadedPackage]]:
+        """The artifact's packages by component, opened once."""
+        if self._opened is None:
+            self._opened = open_packages(self.artifact, self.device)
+        return self._opened
+
+
+def pipeline_of(arm: str) -> str:
+    """Name of the pipeline that an arm runs."""
+    if arm not in ARMS:
+        return arm
+    return "original" if arm in OF_ORIGINAL else "artifact"
 
 
 def choose(names: Sequence[str], artifact: Artifact, device: torch.device) -> tuple[list[str], dict[str, str]]:
@@ -64,142 +87,134 @@ def choose(names: Sequence[str], artifact: Artifact, device: torch.device) -> tu
         PlanError: no arm has this name.
         MachineError: an arm that was asked for can't run.
     """
-    why_not = {name: reason for name in ARMS if (reason := _why_not(name, artifact, device))}
     for name in names:
         if name not in ARMS:
             raise PlanError(f"--arms {name}: there is no such arm; {nearest(name, ARMS)}.")
+    why_not = {name: reason for name in names or ARMS if (reason := _why_not(name, artifact, device))}
+    for name in names:
         if name in why_not:
-            raise MachineError(f"--arms {name}: {why_not[name]}. Leave it out.")
-    return [name for name in names or ARMS if name not in why_not], ({} if names else why_not)
+            raise MachineError(f"--arms {name}: {why_not[name].rstrip('.')}. Leave it out.")
+    return [name for name in names or ARMS if name not in why_not], why_not
 
 
 def make_stand(
-    artifact: Artifact, against: Mapping[str, Artifact], names: Sequence[str], device: torch.device
+    found: Found, artifact: Artifact, against: Mapping[str, Artifact], names: Sequence[str], device: torch.device
 ) -> Stand:
-    """Load what the arms need, and capture the denoiser's inputs.
+    """Load what the arms need, and capture the denoiser's inputs; arms for which that fails are left out.
 
-    Raises:
-        ModelError: the original can't be found.
+    Args:
+        found: told what is left out.
+        artifact: the artifact.
+        against: other artifacts, by arm.
+        names: arms of the artifact.
+        device: where they run.
     """
-    manifest = artifact.manifest
-    pipelines: dict[str, Any] = {}
-    if {"eager", "jit_bf16"} & set(names):
-        folder = find_folder(manifest.model.id, manifest.model.revision)
-        pipelines["original"] = load_pipeline(folder, getattr(torch, manifest.model.dtype), device)
-    if {"eager_quantized", "jit", "aot", "aot_graphs"} & set(names):
-        pipelines["artifact"] = load(artifact, device=str(device), compiled=False)
-    for name, other in against.items():
-        pipelines[name] = load(other, device=str(device))
-    for pipeline in pipelines.values():
-        pipeline.set_progress_bar_config(disable=True)
-    recipe = recipes.parse(artifact.recipe_text, f"{artifact.folder}/recipe.yaml")
-    source = pipelines.get("original", next(iter(pipelines.values())))
-    return Stand(artifact, device, pipelines, dict(subject_of_pipeline(recipe, source).calls()))
-
-
-def arms_of(stand: Stand, names: Sequence[str], against: Sequence[str], label: str) -> dict[str, Timed]:
-    """One step of the denoiser for every arm, for one declared shape."""
-    found = {}
+    stand = Stand(artifact, device)
+    loaders: dict[str, Callable[[], Any]] = {}
     for name in names:
-        kind = "original" if name in ("eager", "jit_bf16") else "artifact"
-        model, call = stand.model(kind), stand.calls[label]
-        step = _step(model, call)
-        if name in ("eager", "eager_quantized"):
-            found[name] = Timed(step)
-        elif name in ("jit", "jit_bf16"):
-            found[name] = Timed(step, _compiled(stand, model))
-        elif name == "aot":
-            found[name] = Timed(step, _packaged(stand, model))
-        else:
-            found[name] = Timed(_Graph(step, _packaged(stand, model)))
-    for name in against:
-        found[name] = Timed(_step(stand.model(name), stand.calls[label]))
-    return found
+        loaders[pipeline_of(name)] = partial(_load, artifact, device, pipeline_of(name) == "original")
+    for name, other in against.items():
+        loaders[name] = partial(load, other, device=str(device))
+    arms = {kind: [name for name in (*names, *against) if pipeline_of(name) == kind] for kind in loaders}
+    for kind, make in loaders.items():
+        pipeline = _attempt(found, arms[kind], make)
+        if pipeline is not None:
+            pipeline.set_progress_bar_config(disable=True)
+            stand.pipelines[kind] = pipeline
+    recipe = recipes.parse(artifact.recipe_text, f"{artifact.folder}/recipe.yaml")
+    # The original's inputs where it is there: it comes first. One artifact's are as good, should it fail.
+    for kind, pipeline in list(stand.pipelines.items()):
+        calls = _attempt(found, arms[kind], subject_of_pipeline(recipe, pipeline).calls)
+        if calls is not None:
+            stand.calls.update(calls)
+            break
+        del stand.pipelines[kind]
+    return stand
 
 
-def _step(model: nn.Module, call: Mapping[str, Any]) -> Callable[[], Any]:
-    return lambda: model(**call)
+def arms_of(found: Found, stand: Stand, names: Sequence[str], label: str) -> dict[str, Timed]:
+    """One step of the denoiser for every arm whose pipeline is there, for one declared shape.
+
+    Arms that can't be brought about are left out, and `found` told why.
+    """
+    arms = {}
+    for name in names:
+        if pipeline_of(name) in stand.pipelines:
+            arm = _attempt(found, [name], partial(_arm, stand, name, label), f"at {label}")
+            if arm is not None:
+                arms[name] = arm
+    return arms
 
 
-def _why_not(name: str, artifact: Artifact, device: torch.device) -> str | None:
-    if name == "aot_graphs" and device.type != "cuda":
-        return "CUDA graphs need a GPU"
-    if name in ("aot", "aot_graphs") and not artifact.manifest.packages:
-        return "the artifact has no packages"
-    if artifact.manifest.model.kind != "pipeline":
-        return "a bare model has no pipeline to capture inputs from"
+def _arm(stand: Stand, name: str, label: str) -> Timed:
+    step = partial(stand.model(name), **stand.calls[label])
+    if name in ("eager", "eager_quantized"):
+        return Timed(step)
+    if name in ("jit", "jit_bf16"):
+        return Timed(step, compiled(stand.artifact, stand.pipeline(name)))
+    if name == "aot":
+        return Timed(step, packaged(stand.artifact, stand.pipeline(name), stand.opened()))
+    if name == "aot_graphs":
+        return Timed(Graph(step, packaged(stand.artifact, stand.pipeline(name), stand.opened())))
+    return Timed(step, no_silent_eager)
+
+
+def _load(artifact: Artifact, device: torch.device, original: bool) -> Any:
+    if not original:
+        return load(artifact, device=str(device), compiled=False)
+    model = artifact.manifest.model
+    return load_pipeline(find_folder(model.id, model.revision), getattr(torch, model.dtype), device)
+
+
+def _attempt(found: Found, arms: Sequence[str], make: Callable[[], _Made], what: str = "") -> _Made | None:
+    """What `make` gives; None where it fails for a reason of its own, and the arms are left out."""
+    try:
+        return make()
+    except ARM_FAULTS as error:
+        reason = reason_of(error)
+    release_memory()
+    for name in arms:
+        found.leave_out(name, reason, what)
     return None
 
 
-def compile_step(stand: Stand) -> tuple[Compile, dict[str, Any]]:
-    """The recipe's compile step of the denoiser with its compiler options; blocks at default options without one."""
-    recipe = recipes.parse(stand.artifact.recipe_text, f"{stand.artifact.folder}/recipe.yaml")
-    for index, step in enumerate(recipe.steps):
-        if isinstance(step, Compile) and step.owner == stand.denoiser:
-            return step, options_of(step.tuning, recipe.inductor_options(index))
-    return Compile(component=stand.denoiser, mode="jit"), options_of("default", {})
+def _why_not(name: str, artifact: Artifact, device: torch.device) -> str | None:
+    manifest = artifact.manifest
+    if manifest.model.kind != "pipeline":
+        return "a bare model has no pipeline to capture inputs from"
+    if name in OF_ORIGINAL:
+        return _why_not_original(artifact)
+    if name == "aot_graphs" and device.type != "cuda":
+        return "CUDA graphs need a GPU"
+    if name == "aot" and not manifest.packages:
+        return "the artifact has no packages"
+    if name == "aot_graphs" and all(package.component != manifest.denoiser for package in manifest.packages):
+        return f"the artifact has no packages of its {manifest.denoiser}"
+    if name in ("aot", "aot_graphs"):
+        differing = rejections(manifest.environment, current(str(device)))
+        if differing:
+            listed = "; ".join(f"{item.field}: built for {item.recorded}, here {item.here}" for item in differing)
+            return f"the packages of this artifact don't fit this machine: {listed}"
+    return _why_not_schemes(name, artifact, device)
 
 
-def _compiled(stand: Stand, model: nn.Module) -> Callable[[], Any]:
-    """A context in which the targets of the recipe's compile step run under torch.compile."""
-    step, options = compile_step(stand)
-    targets = step.targets(model)
-    compiled = {name: torch.compile(part._call_impl, options=dict(options)) for name, part in targets.items()}
-
-    @contextmanager
-    def around() -> Iterator[None]:
-        for name, part in targets.items():
-            part._compiled_call_impl = compiled[name]
-        # More than one model of a class goes through here; past the limit torch would run eagerly without a word.
-        with torch._dynamo.config.patch(recompile_limit=64, fail_on_recompile_limit_hit=True):
-            try:
-                yield
-            finally:
-                for part in targets.values():
-                    part._compiled_call_impl = None
-
-    return around
+def _why_not_original(artifact: Artifact) -> str | None:
+    try:
+        find_folder(artifact.manifest.model.id, artifact.manifest.model.revision)
+    except ModelError as error:
+        return str(error)
+    return None
 
 
-def _packaged(stand: Stand, model: nn.Module) -> Callable[[], Any]:
-    """A context in which the layers of the artifact's denoiser run its packages."""
-    from qcompile.aot.dispatch import install
-    from qcompile.aot.runtime import LoadedPackage
-
-    own = [package for package in stand.artifact.manifest.packages if package.component == stand.denoiser]
-    index = stand.device.index if stand.device.type == "cuda" and stand.device.index is not None else -1
-    opened = [LoadedPackage(Path(stand.artifact.folder, package.file), package, index) for package in own]
-
-    @contextmanager
-    def around() -> Iterator[None]:
-        remove = install(stand.denoiser, model, opened, stand.artifact.manifest.calls)
-        try:
-            yield
-        finally:
-            remove()
-
-    return around
-
-
-class _Graph:
-    """A step as one CUDA graph, captured at the first call."""
-
-    def __init__(self, step: Callable[[], Any], around: Callable[[], Any]) -> None:
-        self._step = step
-        self._around = around
-        self._graph: torch.cuda.CUDAGraph | None = None
-
-    def __call__(self) -> None:
-        if self._graph is None:
-            graph = torch.cuda.CUDAGraph()
-            with self._around():
-                side = torch.cuda.Stream()
-                side.wait_stream(torch.cuda.current_stream())
-                with torch.cuda.stream(side):
-                    for _ in range(2):
-                        self._step()
-                torch.cuda.current_stream().wait_stream(side)
-                with torch.cuda.graph(graph):
-                    self._step()
-            self._graph = graph
-        self._graph.replay()
+def _why_not_schemes(name: str, artifact: Artifact, device: torch.device) -> str | None:
+    capability = torch.cuda.get_device_capability(device) if device.type == "cuda" else None
+    for step in recipes.parse(artifact.recipe_text).steps:
+        scheme = SCHEMES.get(getattr(step, "scheme", ""))
+        if scheme is None:
+            continue
+        reason = scheme.why_not_machine(device.type, capability)
+        if name == "jit" and scheme.why_not_jit:
+            reason = reason or f"{scheme.name} can't be used with torch.compile: {scheme.why_not_jit}"
+        if reason:
+            return reason
+    return None

@@ -1,38 +1,35 @@
 """What the machine could do at best: the ceilings of its arithmetic and memory, and the limit L of one step.
 
-L is the sum over every linear of a step of the fastest matrix product at its exact shape, among those the arms could
-use, plus the fastest attention at each attention call's exact shape. No arm that computes the same step gets below it
-without leaving work out, so L / step says how much of a step is something else.
+L is the sum over every linear of a step of the fastest matrix product at its exact shape, in any arithmetic that the
+device has, plus the fastest convolution and the fastest attention at each exact shape. L / step says how much of a step
+is something else.
+
+What L does not hold: everything between (normalization, activations, quantizing activations, copies), attention that is
+not `scaled_dot_product_attention`, transposed convolutions, and linears that are no `nn.Linear`. Kernels are those of
+the libraries: cuBLAS and cuDNN on a GPU, with channels first and last, and torch's own elsewhere. Triton's templates
+are not searched, since that takes a compilation for every shape and arithmetic: where one of them beats the libraries,
+or a step does without arithmetic that the original does (a mask of nothing but ones, say), a step can get below L, and
+the record says so.
 """
 
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 from torch.nn import functional
-from torch.overrides import TorchFunctionMode
+from torch.utils.benchmark import Timer
 
-from qcompile.bench.timing import Timed, time_in_turn
-from qcompile.modules import linears
-from qcompile.progress import Silent
+from qcompile.bench.work import Attention, Convolution, Work
 
-CALLS = 20
+MIN_SECONDS = 0.05
+"""How long each kernel is timed at least."""
 COPIED_BYTES = 2**29
 SIDE = {"cuda": 8192, "cpu": 1024}
 """Rows, columns and depth of the square product that ceilings are measured with."""
-
-
-@dataclass(frozen=True)
-class Work:
-    """What one step asks of the machine, with how often."""
-
-    products: Counter[tuple[int, int, int]]
-    """(rows, in, out) of every linear."""
-    attentions: Counter[tuple[tuple[int, ...], tuple[int, ...]]]
-    """Shapes of queries and keys, [batch, heads, tokens, width]."""
+_CONVOLVE = {3: functional.conv1d, 4: functional.conv2d, 5: functional.conv3d}
+_CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 @dataclass(frozen=True)
@@ -40,56 +37,22 @@ class Limit:
     """The limit of one step, in milliseconds."""
 
     product_ms: float
+    convolution_ms: float
     attention_ms: float
 
     @property
     def total_ms(self) -> float:
         """L."""
-        return self.product_ms + self.attention_ms
-
-
-def work_of(model: nn.Module, call: Mapping[str, Any]) -> Work:
-    """Run one step and count its linears and attention calls by shape."""
-    work = Work(Counter(), Counter())
-
-    def count(layer: nn.Linear) -> Callable[..., None]:
-        def hook(_: nn.Module, args: tuple[Any, ...]) -> None:
-            rows = args[0].numel() // max(layer.in_features, 1)
-            work.products[rows, layer.in_features, layer.out_features] += 1
-
-        return hook
-
-    hooks = [layer.register_forward_pre_hook(count(layer)) for layer in linears(model).values()]
-    try:
-        with torch.no_grad(), _AttentionCounter(work.attentions):
-            model(**call)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return work
-
-
-class _AttentionCounter(TorchFunctionMode):
-    def __init__(self, counter: Counter[tuple[tuple[int, ...], tuple[int, ...]]]) -> None:
-        super().__init__()
-        self._counter = counter
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        given = kwargs or {}
-        if func is functional.scaled_dot_product_attention:
-            query = args[0] if args else given["query"]
-            key = args[1] if len(args) > 1 else given["key"]
-            self._counter[tuple(query.shape), tuple(key.shape)] += 1
-        return func(*args, **given)
+        return self.product_ms + self.convolution_ms + self.attention_ms
 
 
 def limit_of(work: Work, device: torch.device, dtype: torch.dtype) -> Limit:
-    """Measure L: the best product and the best attention at each shape."""
-    products = sum(times * min(_products(*shape, device, dtype).values()) for shape, times in work.products.items())
-    attentions = sum(
-        times * min(_attentions(*shapes, device, dtype).values()) for shapes, times in work.attentions.items()
+    """Measure L: the best product, convolution and attention at each shape."""
+    return Limit(
+        sum(times * min(_products(*shape, device, dtype).values()) for shape, times in work.products.items()),
+        sum(times * min(_convolutions(shape, device, dtype).values()) for shape, times in work.convolutions.items()),
+        sum(times * min(_attentions(shape, device, dtype).values()) for shape, times in work.attentions.items()),
     )
-    return Limit(products, attentions)
 
 
 def ceilings(device: torch.device, dtype: torch.dtype) -> dict[str, float]:
@@ -101,7 +64,7 @@ def ceilings(device: torch.device, dtype: torch.dtype) -> dict[str, float]:
     }
     source = torch.empty(COPIED_BYTES, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
-    ms = _best({"copy": lambda: target.copy_(source)}, device)["copy"]
+    ms = _best({"copy": lambda: target.copy_(source)})["copy"]
     return found | {"copy": 2 * COPIED_BYTES / (ms * 1e-3) / 1e9}
 
 
@@ -116,23 +79,62 @@ def _products(rows: int, inside: int, out: int, device: torch.device, dtype: tor
     if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 9) and inside % 16 == out % 16 == 0:
         eight, other = x.to(torch.float8_e4m3fn), weight.to(torch.float8_e4m3fn).t()
         one = torch.ones((), device=device)
-        calls["float8"] = lambda: torch._scaled_mm(eight, other, one, one, out_dtype=torch.bfloat16)
-    return _best(calls, device)
+        # As torchao calls it: sums are kept in fewer bits, which Hopper does faster.
+        calls["float8"] = lambda: torch._scaled_mm(
+            eight, other, one, one, out_dtype=torch.bfloat16, use_fast_accum=True
+        )
+    return _best(calls)
 
 
-def _attentions(
-    query: tuple[int, ...], key: tuple[int, ...], device: torch.device, dtype: torch.dtype
-) -> dict[str, float]:
+def _convolutions(shape: Convolution, device: torch.device, dtype: torch.dtype) -> dict[str, float]:
+    """Milliseconds by layout; where the convolution is one matrix product, those of the product, too."""
+    convolve, dimensions = _CONVOLVE[len(shape.weight)], len(shape.weight)
+    x = torch.randn(shape.input, device=device, dtype=dtype)
+    weight = torch.randn(shape.weight, device=device, dtype=dtype)
+
+    def run(x: torch.Tensor, weight: torch.Tensor) -> Callable[[], Any]:
+        return lambda: convolve(x, weight, None, shape.stride, shape.padding, shape.dilation, shape.groups)
+
+    calls = {"channels_first": run(x, weight)}
+    if dimensions in _CHANNELS_LAST and x.dim() == dimensions:
+        layout = _CHANNELS_LAST[dimensions]
+        calls["channels_last"] = run(x.to(memory_format=layout), weight.to(memory_format=layout))
+    with _longest_search():
+        found = _best(calls)
+    return found | (_products(*shape.product, device, dtype) if shape.product else {})
+
+
+@contextmanager
+def _longest_search() -> Iterator[None]:
+    """cuDNN tries all its convolutions, instead of guessing which is fast."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
+
+
+def _attentions(shape: Attention, device: torch.device, dtype: torch.dtype) -> dict[str, float]:
+    """Milliseconds by implementation, for those that take the shape."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
-    q, k, v = (torch.randn(shape, device=device, dtype=dtype) for shape in (query, key, key))
+    query, key, value = (
+        torch.randn(sizes, device=device, dtype=dtype) for sizes in (shape.query, shape.key, shape.value)
+    )
     # Several heads of queries may share one of keys.
-    shared = len(query) > 2 and query[-3] != key[-3]
+    shared = len(shape.query) > 2 and shape.query[-3] != shape.key[-3]
+    mask = None
+    if shape.mask is not None:
+        whole = (*shape.query[:-1], shape.key[-2])[-len(shape.mask) :]
+        mask = torch.ones(shape.mask, device=device, dtype=torch.bool if shape.mask_is_bool else dtype).expand(whole)
 
     def run(backend: SDPBackend) -> Callable[[], Any]:
         def call() -> Any:
             with sdpa_kernel(backend):
-                return functional.scaled_dot_product_attention(q, k, v, enable_gqa=shared)
+                return functional.scaled_dot_product_attention(
+                    query, key, value, attn_mask=mask, is_causal=shape.causal, enable_gqa=shared
+                )
 
         return call
 
@@ -146,10 +148,25 @@ def _attentions(
         except RuntimeError:  # this implementation does not take these shapes
             continue
         calls[kind.name] = run(kind)
-    return _best(calls or {"math": run(SDPBackend.MATH)}, device)
+    return _best(calls or {SDPBackend.MATH.name: run(SDPBackend.MATH)})
 
 
-def _best(calls: Mapping[str, Callable[[], Any]], device: torch.device) -> dict[str, float]:
-    """Fastest of a few calls each, in milliseconds: a limit is what the machine can do, not what it mostly does."""
-    rounds = time_in_turn({name: Timed(call) for name, call in calls.items()}, CALLS, 3, device, Silent())
-    return {name: min(values) for name, values in rounds.ms.items() if values}
+def _best(calls: Mapping[str, Callable[[], Any]]) -> dict[str, float]:
+    """Fastest of a few blocks of calls each, in milliseconds: what the machine can do, not what it mostly does.
+
+    Timed by `torch.utils.benchmark.Timer`, which waits for the GPU once a block, so that launching is not counted. What
+    the libraries have no kernel for is left out.
+
+    Raises:
+        RuntimeError: there is a kernel for none of them.
+    """
+    found, refused = {}, None
+    for name, call in calls.items():
+        timer = Timer("call()", globals={"call": call}, num_threads=torch.get_num_threads())
+        try:
+            found[name] = min(timer.blocked_autorange(min_run_time=MIN_SECONDS).times) * 1e3
+        except RuntimeError as error:
+            refused = error
+    if refused is not None and not found:
+        raise refused
+    return found

@@ -8,21 +8,29 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qcompile.errors import MachineError
 
 if TYPE_CHECKING:
+    import torch
+
     from qcompile.artifact.read import Artifact
 
-PROBED = ("eager", "jit_bf16", "eager_quantized", "jit", "aot")
+PROBED = ("eager", "jit_bf16", "eager_quantized", "jit", "aot", "aot_graphs", "as_loaded")
+"""Arms; `as_loaded` is an artifact as `load` gives it, with or without packages."""
+MEMORY_FIELDS = {"VmHWM": "peak_cpu", "VmRSS": "resident_cpu"}
 STEADY = 10
 """Steps after the first that a steady one is the median of."""
 
@@ -35,11 +43,13 @@ def cold_start(arm: str, artifact: Path, device: str, label: str, image: bool) -
         artifact: folder of the artifact; the original is the model that its manifest names.
         device: where to.
         label: the declared shape.
-        image: whether to paint a whole image after the steps.
+        image: whether to paint a whole image after the steps; a CUDA graph can't, it holds one step's inputs.
 
     Returns:
         Seconds: `import`, `load`, `first_step`, `steady_step`, `image`, and from the start of the process
-        `start_to_first_step` and `start_to_image`; bytes: `peak_gpu`, `resident_gpu`, `peak_cpu`.
+        `start_to_first_step` and `start_to_image`; bytes: `peak_gpu`, `resident_gpu` (tensors at the end),
+        `reserved_gpu` (what the process holds of the GPU at the end, CUDA graphs' memory included), `peak_cpu`,
+        `resident_cpu`.
 
     Raises:
         MachineError: the process failed, for lack of memory for one.
@@ -53,6 +63,11 @@ def cold_start(arm: str, artifact: Path, device: str, label: str, image: bool) -
         words = [sys.executable, "-m", "qcompile.bench.probe", arm, str(artifact), device, label]
         result = subprocess.run(
             [*words, *(["--image"] if image else [])], env=environment, capture_output=True, text=True, check=False
+        )
+    if result.returncode < 0:
+        raise MachineError(
+            f"{arm} in a process of its own: ended by {signal.Signals(-result.returncode).name}; the system does that "
+            "where memory runs out, native code where it was built for another machine"
         )
     if result.returncode != 0:
         reason = (result.stderr.strip().splitlines() or [f"exit code {result.returncode}"])[-1]
@@ -71,65 +86,47 @@ def main() -> int:
     parser.add_argument("--image", action="store_true")
     options = parser.parse_args()
 
+    from qcompile.artifact.read import read_artifact
     from qcompile.noise import quiet_imports
 
-    with quiet_imports():
-        import torch
+    # Beside the imports, as `qcompile.load` has it.
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(read_artifact, options.artifact)
+        with quiet_imports():
+            import torch
 
-        from qcompile.artifact.read import read_artifact
-        from qcompile.loader import load  # noqa: F401 (importing is what is timed)
-    found = {"import": time.time() - started}
-    begun = time.time()
-    artifact = read_artifact(options.artifact)
-    pipeline = _load(options.arm, artifact, options.device)
-    found["load"] = time.time() - begun
-    found |= _run(pipeline, artifact, options.label, options.image, started)
-    if torch.cuda.is_available() and options.device.startswith("cuda"):
-        found["peak_gpu"] = torch.cuda.max_memory_allocated()
-        found["resident_gpu"] = torch.cuda.memory_allocated()
-    found["peak_cpu"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+            from qcompile.loader import load  # noqa: F401 (importing is what is timed)
+        found = {"import": time.time() - started}
+    device = torch.device(options.device)
+    with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+        found |= _measure(options.arm, reading.result(), device, options.label, options.image, started)
     print(json.dumps(found))
     return 0
 
 
-def _load(arm: str, artifact: Artifact, device: str) -> Any:
-    import torch
-
-    from qcompile.bench.arms import Stand, compile_step
-    from qcompile.loader import load
-    from qcompile.pipeline import load_pipeline
-    from qcompile.source import find_folder
-
-    if arm in ("aot", "jit", "eager_quantized"):
-        pipeline = load(artifact, device=device, compiled=arm == "aot")
-    else:
-        model = artifact.manifest.model
-        folder = find_folder(model.id, model.revision)
-        pipeline = load_pipeline(folder, getattr(torch, model.dtype), torch.device(device))
-    if arm in ("jit", "jit_bf16"):
-        stand = Stand(artifact, torch.device(device), {"it": pipeline}, {})
-        step, options = compile_step(stand)
-        for part in step.targets(stand.model("it")).values():
-            part.compile(options=dict(options))
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
-
-
-def _run(pipeline: Any, artifact: Artifact, label: str, image: bool, started: float) -> dict[str, float]:
+def _measure(
+    arm: str, artifact: Artifact, device: torch.device, label: str, image: bool, started: float
+) -> dict[str, float]:
     import torch
 
     from qcompile import recipe as recipes
+    from qcompile.bench.around import Graph, compiled
     from qcompile.subject import subject_of_pipeline
 
+    begun = time.time()
+    pipeline = _load(arm, artifact, device)
+    pipeline.set_progress_bar_config(disable=True)
+    around = compiled(artifact, pipeline) if arm in ("jit", "jit_bf16") else nullcontext
+    found = {"load": time.time() - begun}
     subject = subject_of_pipeline(recipes.parse(artifact.recipe_text), pipeline)
-    call = subject.calls()[label]
-    denoiser = subject.components[subject.denoiser]
+    step: Callable[[], Any] = partial(subject.components[subject.denoiser], **subject.calls()[label])
+    if arm == "aot_graphs":
+        step, image = Graph(step, nullcontext), False
     seconds: list[float] = []
-    found: dict[str, float] = {}
-    with torch.no_grad():
+    with torch.no_grad(), around():
         for _ in range(1 + STEADY):
             begun = time.perf_counter()
-            denoiser(**call)
+            step()
             _synchronize()
             seconds.append(time.perf_counter() - begun)
             found.setdefault("start_to_first_step", time.time() - started)
@@ -139,6 +136,37 @@ def _run(pipeline: Any, artifact: Artifact, label: str, image: bool, started: fl
             pipeline(**subject.arguments(label))
             _synchronize()
             found |= {"image": time.perf_counter() - begun, "start_to_image": time.time() - started}
+    return found | _memory(device)  # while the pipeline is there
+
+
+def _load(arm: str, artifact: Artifact, device: torch.device) -> Any:
+    import torch
+
+    from qcompile.loader import load
+    from qcompile.pipeline import load_pipeline
+    from qcompile.source import find_folder
+
+    if arm in ("eager", "jit_bf16"):
+        model = artifact.manifest.model
+        return load_pipeline(find_folder(model.id, model.revision), getattr(torch, model.dtype), device)
+    return load(artifact, device=str(device), compiled=arm in ("aot", "aot_graphs", "as_loaded"))
+
+
+def _memory(device: torch.device) -> dict[str, float]:
+    """Memory of this process; what the system does not tell is left out."""
+    import torch
+
+    # Not getrusage's peak: Linux hands that of the parent on to its children.
+    found: dict[str, float] = {}
+    status = Path("/proc/self/status")
+    for line in status.read_text().splitlines() if status.exists() else []:
+        field, _, value = line.partition(":")
+        if field in MEMORY_FIELDS:
+            found[MEMORY_FIELDS[field]] = int(value.split()[0]) * 1024
+    if device.type == "cuda":
+        found["peak_gpu"] = torch.cuda.max_memory_allocated(device)
+        found["resident_gpu"] = torch.cuda.memory_allocated(device)
+        found["reserved_gpu"] = torch.cuda.memory_reserved(device)
     return found
 
 

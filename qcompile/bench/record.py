@@ -1,5 +1,6 @@
 """What `qcompile bench` measured, as one JSON file: `recipes/measured/RECIPE.DEVICE.json`."""
 
+import json
 import os
 import re
 import statistics
@@ -12,8 +13,9 @@ from qcompile.environment import Environment
 from qcompile.errors import ArtifactError, MachineError
 from qcompile.record_file import read_record_file
 
-_RECORD = pydantic.ConfigDict(extra="forbid", frozen=True)
+_RECORD = pydantic.ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 FORMAT = 1
+_HINT = "Choose another place."
 
 
 class Measured(pydantic.BaseModel):
@@ -22,10 +24,11 @@ class Measured(pydantic.BaseModel):
     model_config = _RECORD
 
     arm: str
-    """Arm, or `machine` for what the machine can do at best."""
+    """Arm; `machine` for what the machine can do at best, `build` for the artifact's making, `artifact` and `original`
+    for bytes on the disk."""
     metric: str
     """What it is: `step`, `image`, `load`, …"""
-    unit: Literal["ms", "s", "bytes", "TFLOP/s", "GB/s", "image/s", "USD/1000 images", "ratio"]
+    unit: Literal["ms", "s", "bytes", "TFLOP/s", "GB/s", "image/s", "USD/1000 images"]
     """Unit of the values."""
     shape: str = ""
     """Label of the declared shape; empty where it does not matter."""
@@ -83,6 +86,8 @@ class Record(pydantic.BaseModel):
     """The model's id."""
     environment: Environment
     """Machine and versions."""
+    processor: str | None = None
+    """Name of the processor; null where the system does not tell it, and in older records."""
     cpus: int
     """Processor cores."""
     bytes_before: int
@@ -96,9 +101,15 @@ class Record(pydantic.BaseModel):
     ratios: tuple[Ratio, ...]
     """Ratios of arms that were timed in turn."""
     absent: dict[str, str]
-    """Arms that gave nothing, and why: out of memory, no such hardware, interrupted."""
+    """What arms did not give, and why: out of memory, no such hardware, no compiler. `ARM` gave nothing; `ARM, METRIC
+    at SHAPE` gave all else."""
     notes: tuple[str, ...]
     """What a reader must know: throttling seen, weights that are random."""
+
+    @property
+    def arms(self) -> set[str]:
+        """Arms whose steps or starts were measured."""
+        return {item.arm for item in self.measured if item.metric == "step" or item.metric.startswith("cold, ")}
 
     def find(self, arm: str, metric: str, shape: str | None = None) -> Measured | None:
         """The first quantity of that arm and name."""
@@ -132,9 +143,19 @@ def _spread(values: list[float]) -> dict[str, Any]:
 
 
 def file_name(record: Record) -> str:
-    """`flux_int8.nvidia-h200.json`."""
-    device = record.environment.gpu or record.environment.device
+    """`flux_int8.nvidia-h200.json`, `flux_int8.cpu-amd-epyc.json`: the device is the GPU, or else the processor."""
+    processor = re.sub(r"\((R|TM)\)| CPU\b| @.*", "", record.processor or record.environment.machine, flags=re.I)
+    device = record.environment.gpu or f"cpu-{processor}"
     return f"{record.recipe}.{re.sub(r'[^a-z0-9]+', '-', device.lower()).strip('-')}.json"
+
+
+def schema() -> dict[str, Any]:
+    """The JSON schema of records, for `serialization/record.schema.json`."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **Record.model_json_schema(),
+        "title": "qcompile bench record",
+    }
 
 
 def check_target(path: Path) -> None:
@@ -144,11 +165,16 @@ def check_target(path: Path) -> None:
         path: a file NAME.json, or a folder, which need not be there.
 
     Raises:
-        ArtifactError: a folder is called NAME.json, or the nearest one that is there can't be written.
+        ArtifactError: a folder is called NAME.json, the file is there and no record of this kind, the folder is an
+            artifact, or the nearest one that is there can't be written.
     """
+    if (path / "qcompile.json").exists():
+        raise ArtifactError("unwritable", f"--record {path} is an artifact, which takes no other files. {_HINT}")
     is_file = path.suffix == ".json"
     if is_file and path.is_dir():
         raise ArtifactError("unwritable", f"--record {path} is a folder. Name a file, or a folder without .json.")
+    if is_file:
+        _refuse_other_records(path)
     folder = path.parent if is_file else path
     there = next(found for found in (folder, *folder.absolute().parents) if found.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
@@ -157,12 +183,27 @@ def check_target(path: Path) -> None:
         )
 
 
+def _refuse_other_records(path: Path) -> None:
+    """A file that something else wrote, `python -m qcompile.benchmark` for one, is not overwritten."""
+    if not path.exists():
+        return
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        found = None
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        raise ArtifactError("unwritable", f"--record {path} is there and no record of `qcompile bench`. {_HINT}")
+
+
 def write(record: Record, path: Path) -> None:
     """Write a record as JSON, in one go: an interruption leaves what was there before.
 
     Raises:
         MachineError: it can't be written.
+        ArtifactError: the file is there and something else than a record.
     """
+    if path.is_file():
+        _refuse_other_records(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,10 @@
-"""Timing arms in turn, in another order each round, so that a machine whose speed drifts favours none."""
+"""Timing arms in turn, in another order each round, so that a machine whose speed drifts favours none.
+
+`torch.utils.benchmark.Timer` times one statement in blocks, so that rounds of several arms can't take turns with it:
+here is a loop of our own, and CUDA events. `qcompile.bench.limits` uses the Timer.
+"""
 
 import random
-import shutil
-import subprocess
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -11,6 +13,7 @@ from typing import Any
 
 import torch
 
+from qcompile.bench.faults import ARM_FAULTS, reason_of, release_memory
 from qcompile.progress import Progress, stage
 
 
@@ -42,8 +45,7 @@ def time_in_turn(
     """Time every arm once a round, in an order drawn anew (from a fixed seed) for each.
 
     In a fixed order one arm would always follow the same other: after one that draws little power a GPU at its limit
-    clocks higher for a while. An arm that runs out of memory falls out, and the others go on. Interrupted, what was
-    measured is kept.
+    clocks higher for a while. An arm that fails for a reason of its own (`ARM_FAULTS`) falls out, and the others go on.
 
     Args:
         arms: by name.
@@ -51,36 +53,32 @@ def time_in_turn(
         warm_up: calls of each before anything counts.
         device: its queue is waited for at both ends of every timing; on a GPU its own events take the time.
         progress: told of the warm-up of each arm and of the rounds.
+
+    Raises:
+        Interrupted: Ctrl-C; whole rounds that were measured are kept.
     """
     found = Rounds({name: [] for name in arms})
-    with torch.no_grad():
-        for name, arm in arms.items():
-            with stage(progress, f"warm up {name}"):
-                try:
-                    with arm.around():
-                        for index in range(warm_up):
-                            taken = _time(arm.call, device)
-                            if index == 0:
-                                found.first_ms[name] = taken
-                except torch.OutOfMemoryError as error:
-                    _drop(found, name, error)
-        alive = {name: arm for name, arm in arms.items() if name not in found.absent}
-        with stage(progress, f"{rounds} rounds of {', '.join(alive)}"):
-            order = random.Random(0)
-            try:
+    alive = dict(arms)
+    try:
+        with torch.no_grad():
+            for name, arm in arms.items():
+                with stage(progress, f"warm up {name}"):
+                    for _ in range(warm_up):
+                        if (taken := _attempt(found, alive, name, arm, device)) is None:
+                            break
+                        found.first_ms.setdefault(name, taken)
+            with stage(progress, f"{rounds} rounds of {', '.join(alive)}"):
+                order = random.Random(0)
                 for _ in range(rounds):
                     for name, arm in order.sample(list(alive.items()), len(alive)):
-                        try:
-                            with arm.around():
-                                found.ms[name].append(_time(arm.call, device))
-                        except torch.OutOfMemoryError as error:
-                            _drop(found, name, error)
-                            del alive[name]
-            except KeyboardInterrupt:
-                whole = min((len(values) for name, values in found.ms.items() if name in alive), default=0)
-                for name in alive:
-                    del found.ms[name][whole:]
-                raise Interrupted(found) from None
+                        taken = _attempt(found, alive, name, arm, device)
+                        if taken is not None:
+                            found.ms[name].append(taken)
+    except KeyboardInterrupt:
+        whole = min((len(found.ms[name]) for name in alive), default=0)
+        for name in alive:
+            del found.ms[name][whole:]
+        raise Interrupted(found) from None
     return found
 
 
@@ -92,40 +90,28 @@ class Interrupted(Exception):
         self.rounds = rounds
 
 
-def clock_limits() -> str | None:
-    """What holds the GPU's clocks back at this moment, as the driver says; None where nothing does or nobody knows."""
-    if not torch.cuda.is_available() or shutil.which("nvidia-smi") is None:
-        return None
-    query = (
-        "clocks_event_reasons.hw_slowdown,clocks_event_reasons.sw_thermal_slowdown,clocks_event_reasons.sw_power_cap"
-    )
-    asked = subprocess.run(
-        ["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader"], capture_output=True, text=True, check=False
-    )
-    if asked.returncode != 0 or not asked.stdout.strip():
-        return None
-    names = ("hardware slowdown", "thermal slowdown", "power cap")
-    states = [word.strip() for word in asked.stdout.splitlines()[0].split(",")]
-    active = [name for name, state in zip(names, states, strict=False) if state == "Active"]
-    return ", ".join(active) or None
+def _attempt(found: Rounds, alive: dict[str, Timed], name: str, arm: Timed, device: torch.device) -> float | None:
+    """Milliseconds of one call; None where the arm failed, which takes it out of `alive`."""
+    try:
+        with arm.around():
+            return _time(arm.call, device)
+    except ARM_FAULTS as error:
+        found.absent[name] = reason_of(error)
+    release_memory()
+    found.ms[name] = []
+    del alive[name]
+    return None
 
 
 def _time(call: Callable[[], Any], device: torch.device) -> float:
     if device.type == "cuda":
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         torch.cuda.synchronize(device)
-        begin.record()
+        begin.record(torch.cuda.current_stream(device))
         call()
-        end.record()
+        end.record(torch.cuda.current_stream(device))
         torch.cuda.synchronize(device)
         return float(begin.elapsed_time(end))
     started = time.perf_counter()
     call()
     return (time.perf_counter() - started) * 1e3
-
-
-def _drop(found: Rounds, name: str, error: Exception) -> None:
-    found.ms[name] = []
-    found.absent[name] = f"out of memory: {str(error).splitlines()[0]}"
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

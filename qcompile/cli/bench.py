@@ -15,26 +15,28 @@ from typing import TYPE_CHECKING
 
 from qcompile.cli.options import add_json, add_recipe_options, at_least_one
 from qcompile.cli.table import megabytes, table
-from qcompile.errors import PlanError
+from qcompile.errors import MachineError, PlanError
 
 if TYPE_CHECKING:
     from qcompile.bench.record import Record
     from qcompile.progress import Progress
 
 INTERRUPTED = 130
+MEASURED = "recipes/measured"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("source", metavar="ARTIFACT|RECIPE", help="artifact folder, or recipe file")
+    parser.add_argument("source", metavar="ARTIFACT|RECIPE", nargs="?", help="artifact folder, or recipe file")
     parser.add_argument("--arms", metavar="A,B", default="", help="what to time; by default all that can run here")
     parser.add_argument(
         "--against",
         metavar="ARTIFACT",
-        action="append",
+        action="extend",
+        nargs="+",
         default=[],
         type=Path,
-        help="another artifact; may be repeated",
+        help="other artifacts to hold it against",
     )
     parser.add_argument(
         "--steps", metavar="N", type=at_least_one, default=50, help="timed steps of each arm (default: 50)"
@@ -52,11 +54,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--usd-per-hour", metavar="PRICE", type=float, help="price of the machine, for costs of images")
     parser.add_argument("--out", metavar="DIR", help="with a recipe: keep the artifact here")
     parser.add_argument(
+        "--note", metavar="TEXT", action="append", default=[], help="for the record: what a reader must know"
+    )
+    parser.add_argument(
         "--record",
         metavar="PATH",
         nargs="?",
-        const="recipes/measured",
-        help="write the record: a file, or a folder that gets RECIPE.DEVICE.json (default: recipes/measured)",
+        const=MEASURED,
+        help="write the record: a file NAME.json, or a folder that gets RECIPE.DEVICE.json (default: recipes/measured)",
     )
     add_recipe_options(parser)
     add_json(parser)
@@ -67,6 +72,7 @@ def run(options: argparse.Namespace) -> int:
     from qcompile.cli.imports import heavy_imports
     from qcompile.cli.progress import shown
 
+    _settle_source(options)
     if options.images < 0 or options.cold_starts < 0:
         raise PlanError("--images and --cold-starts: 0 leaves them out; negative numbers mean nothing.")
     if options.usd_per_hour is not None and not 0 < options.usd_per_hour < math.inf:
@@ -80,17 +86,18 @@ def run(options: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as temporary, shown(silently=options.json) as progress:
         folder, built, peak_gpu_bytes = _artifact(options, Path(temporary), progress)
         chosen = Options(
-            arms=tuple(dict.fromkeys(filter(None, map(str.strip, options.arms.split(","))))),
+            arms=_names(options.arms),
             against=tuple(options.against),
             rounds=options.steps,
             images=options.images,
             cold_starts=options.cold_starts,
-            cold_arms=tuple(filter(None, options.cold_arms.split(","))),
+            cold_arms=_names(options.cold_arms),
             limits=not options.no_limits,
             usd_per_hour=options.usd_per_hour,
             device=options.device,
             built=built,
             built_peak_gpu_bytes=peak_gpu_bytes,
+            notes=tuple(options.note),
         )
         record, interrupted = bench(folder, chosen, command, progress)
     # Before the record is written, so that a full disk does not take what was measured.
@@ -101,7 +108,26 @@ def run(options: argparse.Namespace) -> int:
         write(record, target)
         if not options.json:
             print(f"\nrecord: {target}")
+    if not interrupted and not record.arms:
+        raise MachineError("no arm gave anything; the reasons are listed above, and in the record under `absent`.")
     return INTERRUPTED if interrupted else 0
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(filter(None, map(str.strip, text.split(",")))))
+
+
+def _settle_source(options: argparse.Namespace) -> None:
+    """What --record took for its place although it is what to measure, since nothing else is."""
+    if options.source is None and options.record:
+        record = Path(options.record)
+        if record.suffix in (".yaml", ".yml") or (record / "qcompile.json").exists():
+            options.source, options.record = options.record, MEASURED
+    if options.source is None:
+        raise PlanError(
+            "nothing is named that could be measured. Name an artifact or a recipe before the options: qcompile bench "
+            "ARTIFACT --against OTHER --record."
+        )
 
 
 def _artifact(
@@ -112,6 +138,8 @@ def _artifact(
     if source.suffix not in (".yaml", ".yml"):
         if options.overrides or options.model:
             raise PlanError(f"{source} is an artifact: --set and --model go with a recipe, which is applied first.")
+        if options.out:
+            raise PlanError(f"{source} is an artifact: --out goes with a recipe, which is applied first.")
         return source, {}, None
     import torch
 
@@ -129,7 +157,7 @@ def _artifact(
 def text(record: Record) -> str:
     """A record as people read it."""
     environment = record.environment
-    where = environment.gpu or f"{record.cpus} CPU cores"
+    where = environment.gpu or f"{record.cpus} cores of {record.processor or environment.machine}"
     sizes = f"{megabytes(record.bytes_before)} -> {megabytes(record.bytes_after)}"
     parts = [
         f"{record.recipe} version {record.recipe_version} on {where}, torch {environment.torch}: weights {sizes}, "

@@ -1,44 +1,78 @@
 from collections import Counter
 
+import pytest
 import torch
-from torch import nn
-from torch.nn import functional
 
-from qcompile.bench.limits import Work, ceilings, limit_of, work_of
+from qcompile.bench import limits
+from qcompile.bench.limits import ceilings, limit_of
+from qcompile.bench.work import Attention, Convolution, Work
 
 CPU = torch.device("cpu")
+SIZES = (1, 2, 64, 16)
 
 
-class Block(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.second = nn.Linear(32, 64), nn.Linear(64, 32)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.second(self.first(x))
-        heads = x.unflatten(-1, (2, 16)).transpose(1, 2)
-        return functional.scaled_dot_product_attention(heads, heads, heads)
-
-
-def test_every_linear_and_attention_call_is_counted_by_shape() -> None:
-    work = work_of(Block(), {"x": torch.randn(3, 24, 32)})
-    assert work.products == Counter({(72, 32, 64): 1, (72, 64, 32): 1})
-    assert work.attentions == Counter({((3, 2, 24, 16), (3, 2, 24, 16)): 1})
+def limit(**work: Counter) -> limits.Limit:
+    return limit_of(Work(**work), CPU, torch.float32)
 
 
 def test_twice_the_work_is_about_twice_the_limit() -> None:
-    once = Work(Counter({(512, 512, 512): 1}), Counter())
-    many = Work(Counter({(512, 512, 512): 10}), Counter({((1, 2, 64, 16), (1, 2, 64, 16)): 1}))
-    low, high = (limit_of(work, CPU, torch.float32) for work in (once, many))
+    low = limit(products=Counter({(512, 512, 512): 1}))
+    high = limit(products=Counter({(512, 512, 512): 10}), attentions=Counter({Attention(SIZES, SIZES, SIZES): 1}))
     assert high.product_ms > low.product_ms > 0
     assert low.attention_ms == 0 < high.attention_ms
     assert high.total_ms == high.product_ms + high.attention_ms
 
 
-def test_heads_that_share_their_keys() -> None:
-    assert (
-        limit_of(Work(Counter(), Counter({((1, 8, 32, 16), (1, 2, 32, 16)): 1})), CPU, torch.float32).attention_ms > 0
+@pytest.mark.parametrize(
+    "attention",
+    [
+        Attention((1, 8, 32, 16), (1, 2, 32, 16), (1, 2, 32, 16)),
+        Attention((1, 8, 32, 16), (1, 8, 48, 16), (1, 8, 48, 24), mask=(1, 1, 1, 48), mask_is_bool=True),
+        Attention((1, 8, 32, 16), (1, 8, 48, 16), (1, 8, 48, 16), mask=(32, 48)),
+        Attention((1, 8, 32, 16), (1, 8, 32, 16), (1, 8, 32, 16), causal=True),
+    ],
+    ids=["shared keys", "bool mask", "mask", "causal"],
+)
+def test_attention_of_every_kind(attention: Attention) -> None:
+    assert limit(attentions=Counter({attention: 1})).attention_ms > 0
+
+
+@pytest.mark.parametrize(
+    "convolution",
+    [
+        Convolution((1, 8, 32), (8, 8, 3), (1,), (1,), (1,), 1),
+        Convolution((1, 8, 32, 32), (16, 2, 3, 3), (2, 2), (1, 1), (1, 1), 4),
+        Convolution((1, 8, 4, 8, 8), (8, 8, 3, 3, 3), (1, 1, 1), "same", (1, 1, 1), 1),
+    ],
+    ids=["1d", "2d", "3d"],
+)
+def test_convolutions_are_part_of_the_limit(convolution: Convolution) -> None:
+    once = limit(convolutions=Counter({convolution: 1}))
+    assert once.total_ms == once.convolution_ms > 0
+    assert limit(convolutions=Counter({convolution: 100})).convolution_ms > 10 * once.convolution_ms
+
+
+def test_the_best_layout_or_product_of_a_convolution_counts() -> None:
+    found = limits._convolutions(
+        Convolution((1, 32, 16, 16), (32, 32, 1, 1), (1, 1), (0, 0), (1, 1), 1), CPU, torch.float32
     )
+    assert {"channels_first", "channels_last", "float32", "int8"} <= found.keys()
+
+
+def test_the_search_for_convolutions_is_put_back() -> None:
+    before = torch.backends.cudnn.benchmark
+    with limits._longest_search():
+        assert torch.backends.cudnn.benchmark is True
+    assert torch.backends.cudnn.benchmark is before
+
+
+def test_a_kernel_that_the_libraries_have_not_is_left_out() -> None:
+    def refuse() -> None:
+        raise RuntimeError("not implemented for these sizes")
+
+    assert limits._best({"none": refuse, "one": lambda: None}).keys() == {"one"}
+    with pytest.raises(RuntimeError, match="not implemented"):
+        limits._best({"none": refuse})
 
 
 def test_ceilings_name_every_arithmetic() -> None:

@@ -1,8 +1,11 @@
+import json
 from pathlib import Path
 
+import jsonschema
 import pytest
+from conftest import RECIPES
 
-from qcompile.bench.record import Record, check_target, file_name, measured, ratio, read, write
+from qcompile.bench.record import Record, check_target, file_name, measured, ratio, read, schema, write
 from qcompile.environment import current
 from qcompile.errors import ArtifactError, MachineError, ModelError
 
@@ -84,6 +87,45 @@ def test_what_is_no_record_is_refused(tmp_path: Path, text: str) -> None:
 def test_files_are_named_after_recipe_and_device() -> None:
     import dataclasses
 
-    assert file_name(make_record()) == "flux_int8.cpu.json"
+    epyc = make_record(processor="AMD EPYC")
+    assert file_name(epyc) == "flux_int8.cpu-amd-epyc.json"
+    xeon = make_record(processor="Intel(R) Xeon(R) Platinum 8480C CPU @ 2.00GHz")
+    assert file_name(xeon) == "flux_int8.cpu-intel-xeon-platinum-8480c.json"
+    arm = dataclasses.replace(current("cpu"), machine="aarch64")
+    assert file_name(make_record(environment=arm)) == "flux_int8.cpu-aarch64.json"
     gpu = dataclasses.replace(current("cpu"), device="cuda", gpu="NVIDIA H200")
-    assert file_name(make_record(environment=gpu)) == "flux_int8.nvidia-h200.json"
+    assert file_name(make_record(environment=gpu, processor="AMD EPYC")) == "flux_int8.nvidia-h200.json"
+
+
+def test_what_something_else_wrote_is_not_overwritten(tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs.json"
+    theirs.write_text((RECIPES / "measured" / "flux_mini_int8.cpu.json").read_text())
+    before = theirs.read_bytes()
+    for refuse in (check_target, lambda path: write(make_record(), path)):
+        with pytest.raises(ArtifactError, match="theirs.json is there and no record of `qcompile bench`"):
+            refuse(theirs)
+    assert theirs.read_bytes() == before
+    ours = tmp_path / "ours.json"
+    write(make_record(), ours)
+    check_target(ours)
+    write(make_record(cpus=3), ours)
+    assert read(ours).cpus == 3
+
+
+def test_a_record_is_not_put_into_an_artifact(eager_artifact: Path) -> None:
+    with pytest.raises(ArtifactError, match="is an artifact, which takes no other files"):
+        check_target(eager_artifact)
+
+
+@pytest.mark.parametrize("path", sorted((RECIPES / "measured").glob("*.json")), ids=lambda path: path.name)
+def test_records_that_were_kept_can_still_be_read(path: Path) -> None:
+    if "format" in json.loads(path.read_text()):
+        assert read(path).measured
+    else:
+        assert path.name == "flux_mini_int8.cpu.json"
+
+
+def test_records_fit_their_schema() -> None:
+    jsonschema.validate(json.loads(make_record(processor="AMD EPYC").model_dump_json()), schema())
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(json.loads(make_record().model_dump_json()) | {"cpus": "two"}, schema())

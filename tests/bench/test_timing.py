@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from qcompile.bench.timing import Interrupted, Timed, time_in_turn
+from qcompile.errors import MachineError
 from qcompile.progress import Silent
 
 CPU = torch.device("cpu")
@@ -66,6 +67,38 @@ def test_interrupted_whole_rounds_are_kept() -> None:
     assert {name: len(values) for name, values in caught.value.rounds.ms.items()} == {"A": 2, "B": 2}
 
 
-def test_other_errors_are_not_hidden() -> None:
-    with pytest.raises(RuntimeError, match="out of memory"):
-        time_in_turn({"A": Timed(Arm("A", [], 1))}, 1, 1, CPU, Silent())
+def test_interrupted_in_the_warm_up_first_calls_are_kept() -> None:
+    log: list[str] = []
+    arms = {"A": Timed(Arm("A", log)), "B": Timed(Arm("B", log, 1, KeyboardInterrupt))}
+    with pytest.raises(Interrupted) as caught:
+        time_in_turn(arms, 100, 2, CPU, Silent())
+    assert caught.value.rounds.first_ms.keys() == {"A"}
+
+
+@pytest.mark.parametrize("error", [RuntimeError, ValueError, FileNotFoundError, ImportError, MachineError])
+@pytest.mark.parametrize("fails_at", [1, 4])
+def test_an_arm_that_fails_for_a_reason_of_its_own_falls_out(error: type[Exception], fails_at: int) -> None:
+    log: list[str] = []
+    arms = {"A": Timed(Arm("A", log, fails_at, error)), "B": Timed(Arm("B", log))}
+    rounds = time_in_turn(arms, 3, 2, CPU, Silent())
+    assert rounds.ms["A"] == []
+    assert len(rounds.ms["B"]) == 3
+    assert "Tried to allocate 2 GiB" in rounds.absent["A"]
+
+
+@pytest.mark.parametrize("error", [TypeError, AttributeError, KeyError, AssertionError])
+def test_mistakes_of_ours_are_not_hidden(error: type[Exception]) -> None:
+    with pytest.raises(error, match="out of memory"):
+        time_in_turn({"A": Timed(Arm("A", [], 1, error)), "B": Timed(Arm("B", []))}, 1, 1, CPU, Silent())
+
+
+def test_an_arm_that_can_not_be_brought_about_falls_out() -> None:
+    @contextlib.contextmanager
+    def around() -> Iterator[None]:
+        raise MachineError("its package could not be opened")
+        yield
+
+    log: list[str] = []
+    rounds = time_in_turn({"A": Timed(Arm("A", log), around), "B": Timed(Arm("B", log))}, 1, 1, CPU, Silent())
+    assert rounds.absent == {"A": "its package could not be opened"}
+    assert log == ["B", "B"]

@@ -1,0 +1,44 @@
+"""Which errors are an arm's own: it falls out with the reason, and the others go on."""
+
+import subprocess
+from contextlib import suppress
+
+import torch
+
+from qcompile.errors import QcompileError
+
+try:
+    from triton.errors import TritonError  # type: ignore[import-not-found,unused-ignore]
+
+    _OF_TRITON: tuple[type[Exception], ...] = (TritonError,)
+except ImportError:  # a build of torch for CPUs comes without it
+    _OF_TRITON = ()
+
+# TypeError, AttributeError, KeyError and AssertionError are mistakes of ours, and are raised.
+ARM_FAULTS: tuple[type[Exception], ...] = (
+    RuntimeError,  # torch's kernels, its compilers, and memory that ran out
+    torch._dynamo.exc.FailOnRecompileLimitHit,
+    *_OF_TRITON,
+    MemoryError,
+    OSError,
+    ImportError,
+    ValueError,
+    subprocess.SubprocessError,
+    QcompileError,
+)
+
+
+def reason_of(error: BaseException) -> str:
+    """One line that says why an arm fell out."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no message"]
+    on_cpu = "DefaultCPUAllocator: can't allocate memory" in str(error)
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or on_cpu:
+        return f"out of memory: {lines[0]}"
+    return " ".join(lines) if isinstance(error, QcompileError) else f"{type(error).__name__}: {lines[0]}"
+
+
+def release_memory() -> None:
+    """Hand what a failed arm left back to the GPU. Call it when its error, which holds its tensors, is gone."""
+    if torch.cuda.is_available():
+        with suppress(RuntimeError):  # after some faults a GPU answers nothing any more
+            torch.cuda.empty_cache()

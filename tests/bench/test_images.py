@@ -1,0 +1,68 @@
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from qcompile.artifact.read import read_artifact
+from qcompile.bench import images
+from qcompile.bench.arms import Stand
+from qcompile.bench.found import Found
+from qcompile.bench.images import ComponentClock
+from qcompile.bench.timing import Rounds
+
+CPU = torch.device("cpu")
+
+
+def test_pictures_and_costs_of_a_batch_are_those_of_each(eager_artifact: Path) -> None:
+    artifact = read_artifact(eager_artifact)
+    (label,) = artifact.manifest.shapes
+    artifact.manifest.shapes[label] = artifact.manifest.shapes[label].model_copy(update={"batch": 4})
+    found, rounds = Found(), Rounds({"eager": [200.0, 200.0], "jit": []}, {"jit": "out of memory"})
+    images._keep(found, rounds, Stand(artifact, CPU), label, (), usd_per_hour=3.6)
+    values = {item.metric: (item.value, item.unit) for item in found.measured}
+    assert values == {
+        "image": (50.0, "ms"),  # four in 200 ms
+        "images": (20.0, "image/s"),
+        "cost": (pytest.approx(0.05), "USD/1000 images"),  # 50 s at 3.6 USD an hour
+    }
+    assert found.absent == {f"jit, image at {label}": "out of memory"}
+
+
+class Decoder(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + 1
+
+
+def test_every_component_is_timed_whatever_runs_it() -> None:
+    vae = nn.Module()
+    vae.decoder = Decoder()
+    pipeline = SimpleNamespace(components={"vae": vae, "scheduler": object(), "text_encoder": Decoder()})
+    clock, log = ComponentClock(pipeline, CPU), []
+
+    def compiled(x: torch.Tensor) -> torch.Tensor:
+        log.append("compiled")
+        return x + 1
+
+    @contextmanager
+    def around():
+        pipeline.components["text_encoder"]._compiled_call_impl = compiled
+        yield
+        pipeline.components["text_encoder"]._compiled_call_impl = None
+
+    for _ in range(2):
+        with clock.around(around):
+            assert pipeline.components["text_encoder"](vae.decoder(torch.zeros(1))) == 2
+    assert log == ["compiled", "compiled"]  # inside of the clock
+    assert [spent.keys() for spent in clock.rounds] == [{"vae", "text_encoder"}] * 2
+    assert all(ms > 0 for spent in clock.rounds for ms in spent.values())
+    assert all(part._compiled_call_impl is None for part in (vae.decoder, pipeline.components["text_encoder"]))
+
+
+def test_a_round_that_fails_has_no_components() -> None:
+    clock = ComponentClock(SimpleNamespace(components={"text_encoder": Decoder()}), CPU)
+    with pytest.raises(RuntimeError), clock.around(nullcontext):
+        raise RuntimeError("out of memory")
+    assert clock.rounds == []

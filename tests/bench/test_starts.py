@@ -1,0 +1,104 @@
+"""Cold starts: processes of their own, and what is kept of them."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from qcompile.artifact.read import read_artifact
+from qcompile.bench import starts
+from qcompile.bench.found import Found
+from qcompile.bench.run import Options, bench
+from qcompile.errors import MachineError, PlanError
+from qcompile.progress import Silent
+
+QUICK = {"rounds": 2, "images": 0, "cold_starts": 0, "limits": False}
+BOTH = ("eager", "eager_quantized")
+ONE = "128x128_b1"
+
+
+def test_interrupted_between_cold_starts(eager_artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(arm: str, *_: object) -> dict[str, float]:
+        if arm == "eager_quantized":
+            raise KeyboardInterrupt
+        return {"load": 2.0, "first_step": 1.0, "start_to_first_step": 3.0}
+
+    monkeypatch.setattr(starts, "cold_start", start)
+    record, interrupted = bench(eager_artifact, Options(arms=BOTH, **(QUICK | {"cold_starts": 1})), "typed")
+    assert interrupted
+    assert record.find("eager", "cold, load").value == 2.0
+    assert record.arms == {"eager"}
+
+
+def test_a_process_that_fails_leaves_the_other_figures(eager_artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> dict:
+        raise MachineError("eager in a process of its own: killed")
+
+    monkeypatch.setattr(starts, "cold_start", fail)
+    record, _ = bench(eager_artifact, Options(arms=BOTH, **(QUICK | {"cold_starts": 1})), "typed")
+    assert record.absent["eager, cold start"].endswith("killed")
+    for arm in BOTH:
+        assert record.find(arm, "step") is not None
+
+
+def test_cold_starts_of_some_arms_only(eager_artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = []
+
+    def cold_start(name: str, *_: object) -> dict[str, float]:
+        started.append(name)
+        return {"first_step": 1.0, "start_to_first_step": 2.0}
+
+    monkeypatch.setattr(starts, "cold_start", cold_start)  # what it measures is tested with processes of their own
+    options = Options(arms=BOTH, cold_arms=("eager",), **QUICK | {"cold_starts": 2})
+    record, _ = bench(eager_artifact, options, "typed")
+    assert started == ["eager", "eager"]
+    assert record.find("eager", "cold, first_step").count == 2
+    assert record.find("eager_quantized", "step") is not None
+    with pytest.raises(PlanError, match="--cold-arms jit: not among the arms of this run; allowed here: eager"):
+        bench(eager_artifact, Options(arms=("eager",), cold_arms=("jit",)), "typed")
+
+
+def test_first_steps_of_cold_starts_are_compared(eager_artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = {"jit": 50.0, "aot": 1.0, "as_loaded": 2.0}
+    monkeypatch.setattr(
+        starts, "cold_start", lambda arm, *_: {"first_step": seconds[arm], "start_to_first_step": 2 * seconds[arm]}
+    )
+    found, artifact = Found(), read_artifact(eager_artifact)
+    cpu = torch.device("cpu")
+    starts.time_cold_starts(found, artifact, ("jit", "aot", "other"), {"other": artifact}, cpu, 3, True, Silent())
+    ratios = {(item.arm, item.over, item.metric): (item.value, item.count) for item in found.ratios}
+    assert ratios["jit", "aot", "cold, first_step"] == (50.0, 3)
+    assert ratios["jit", "aot", "cold, start_to_first_step"] == (50.0, 3)
+    assert ratios["other", "aot", "cold, first_step"] == (2.0, 3)
+
+
+@pytest.mark.slow
+def test_a_cold_start(eager_artifact: Path) -> None:
+    found = starts.cold_start("eager_quantized", eager_artifact, "cpu", ONE, True)
+    assert 0 < found["first_step"] < found["start_to_first_step"] < found["start_to_image"]
+    assert 1e8 < found["resident_cpu"] <= found["peak_cpu"]
+
+
+@pytest.mark.slow
+def test_memory_of_a_cold_start_is_its_own(eager_artifact: Path) -> None:
+    """Not that of the process which started it."""
+    ballast = torch.ones(1_200_000_000, dtype=torch.uint8)
+    found = starts.cold_start("eager_quantized", eager_artifact, "cpu", ONE, False)
+    assert found["peak_cpu"] < ballast.nbytes
+
+
+@pytest.mark.slow
+def test_a_cold_start_that_can_not_be(eager_artifact: Path) -> None:
+    with pytest.raises(MachineError, match="eager in a process of its own: .*KeyError: '64x64_b1'"):
+        starts.cold_start("eager", eager_artifact, "cpu", "64x64_b1", False)
+
+
+def test_another_artifact_without_this_shape_has_no_cold_start(
+    eager_artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifact, other = read_artifact(eager_artifact), read_artifact(eager_artifact)
+    artifact.manifest.shapes["64x64_b1"] = artifact.manifest.shapes.pop(ONE)
+    monkeypatch.setattr(starts, "cold_start", lambda *_: pytest.fail("there is nothing to start"))
+    found = Found()
+    starts.time_cold_starts(found, artifact, ("other",), {"other": other}, torch.device("cpu"), 1, False, Silent())
+    assert found.absent == {"other, cold start": f"its recipe declares {ONE}, and not 64x64_b1"}
