@@ -115,6 +115,7 @@ def recipe_with(*compiled: dict) -> recipes.Recipe:
     return recipes.parse(yaml.safe_dump(demo_data() | {"steps": steps, "call": call}), "test.yaml")
 
 
+@pytest.mark.long
 def test_a_component_that_load_compiles_is_compiled_in_the_arm(tmp_path: Path) -> None:
     recipe = recipe_with({"component": "text_encoder", "mode": "jit", "scope": "full"})
     artifact = qcompile.apply(recipe, out=tmp_path / "jit")
@@ -126,7 +127,7 @@ def test_a_component_that_load_compiles_is_compiled_in_the_arm(tmp_path: Path) -
     assert pipeline.text_encoder._compiled_call_impl is None
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_decoder_with_packages_runs_them_in_the_arm(tmp_path: Path) -> None:
     from qcompile.aot.dispatch import CompiledForward
 

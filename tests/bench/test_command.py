@@ -134,7 +134,7 @@ def test_where_no_arm_gives_anything_it_can_not_be_done_here(
     assert "no arm gave anything" in found.err
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_an_arm_without_its_compiler_falls_out(eager_artifact: Path, tmp_path: Path) -> None:
     words = ["bench", str(eager_artifact), *QUICK, "--arms", "eager_quantized,jit", "--json"]
     environment = os.environ | {"CXX": "/nowhere/g++", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}

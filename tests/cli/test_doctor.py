@@ -88,7 +88,7 @@ def test_a_machine_that_works(cli: Callable[..., Result]) -> None:
 
 
 @needs_compiler
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_compiler_that_links_statically(
     cli: Callable[..., Result], here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -132,6 +132,7 @@ def test_killed_at_ten_moments(tmp_path: Path, write_recipe: Callable[..., Path]
     assert left == {"made", "small.yaml"}
 
 
+@pytest.mark.long
 def test_killed_while_compiling(tmp_path: Path, write_recipe: Callable[..., Path]) -> None:
     for moment in (says("check the compiler"), says("compile FluxTransformerBlock"), writes("compiled/*/*/*.pt2")):
         with started(tmp_path, DEMO) as run:
