@@ -80,7 +80,9 @@ def trace(targets: Mapping[str, nn.Module], runs: Mapping[str, Callable[[], Any]
         PlanError: torch.compile fails on them.
     """
     explainer = ExplainWithBackend("eager")
-    known = {id(entry) for entry in get_compilation_metrics()}
+    # Held on to: torch drops old ones, and a new one may get the identity of what is gone.
+    before = get_compilation_metrics()
+    known = {id(entry) for entry in before}
     counted = Counter(counters["graph_break"])
     names = {_place(code): f"{type(module).__name__}.forward" for module, code in _codes(targets)}
     recompilations: list[Recompilation] = []
