@@ -24,7 +24,7 @@ def test_the_walk_has_every_stop() -> None:
     assert [words[0] for words in walk()] == ["new", "validate", "plan", "apply", "verify", "bench"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_walk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for words in walk():

@@ -181,6 +181,7 @@ class TestCompiled:
         assert np.array_equal(paint(eager), paint(qcompile.load(compiled_artifact, compiled=False)))
         qcompile.load(other, compiled=False)
 
+    @pytest.mark.long
     def test_packages_are_compiled_anew_where_asked(self, compiled_artifact: Path, tmp_path: Path) -> None:
         other = changed_environment(compiled_artifact, tmp_path / "other", torch="2.99.0")
         pipe = qcompile.load(other, on_mismatch="recompile")

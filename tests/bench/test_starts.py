@@ -72,14 +72,14 @@ def test_first_steps_of_cold_starts_are_compared(eager_artifact: Path, monkeypat
     assert ratios["other", "aot", "cold, first_step"] == (2.0, 3)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_cold_start(eager_artifact: Path) -> None:
     found = starts.cold_start("eager_quantized", eager_artifact, "cpu", ONE, True)
     assert 0 < found["first_step"] < found["start_to_first_step"] < found["start_to_image"]
     assert 1e8 < found["resident_cpu"] <= found["peak_cpu"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_memory_of_a_cold_start_is_its_own(eager_artifact: Path) -> None:
     """Not that of the process which started it."""
     ballast = torch.ones(1_200_000_000, dtype=torch.uint8)
@@ -87,7 +87,7 @@ def test_memory_of_a_cold_start_is_its_own(eager_artifact: Path) -> None:
     assert found["peak_cpu"] < ballast.nbytes
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_cold_start_that_can_not_be(eager_artifact: Path) -> None:
     with pytest.raises(MachineError, match="eager in a process of its own: .*KeyError: '64x64_b1'"):
         starts.cold_start("eager", eager_artifact, "cpu", "64x64_b1", False)

@@ -210,7 +210,7 @@ def test_no_space_for_weights(tmp_path: Path, write_recipe: Callable[..., Path],
     assert f"--out disk/made: {NO_SPACE}" in result.complaint
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_no_space_for_packages(tmp_path: Path) -> None:
     result = in_small_disk(tmp_path, 1, command("apply", DEMO, "--out", "disk/made"))
     assert result.code == 3
