@@ -5,6 +5,7 @@ weights come to the GPU while the block before it computes, and are forgotten th
 takes two blocks of GPU memory instead of all.
 """
 
+import weakref
 from functools import partial
 from typing import Any
 
@@ -46,7 +47,13 @@ class Streaming:
         for tensor in _tensors(model):
             if id(tensor) not in streamed:
                 tensor.data = tensor.data.to(device)
-        self._locked = [buffer for block in blocks if (buffer := _lock(block)) is not None]
+        locked: list[torch.Tensor] = []
+        # Also where locking stops half way, or nobody closes this since `apply` failed: the driver must not keep
+        # addresses of memory that is somebody else's by then. It holds the buffers until it has run.
+        self._unlock = weakref.finalize(self, _unlock, locked)
+        self._unlock.atexit = False
+        for block in blocks:
+            _lock(block, locked)
         self._hooks = {
             block: (
                 block.register_forward_pre_hook(partial(self._bring, index), prepend=True),
@@ -69,9 +76,7 @@ class Streaming:
         self._ahead = (-1, [])
         self.settle(self._model)
         torch.cuda.synchronize(self._device)
-        for buffer in self._locked:
-            torch.cuda.check_error(torch.cuda.cudart().cudaHostUnregister(buffer.data_ptr()))
-        self._locked = []
+        self._unlock()
 
     def _bring(self, index: int, *_: Any) -> None:
         found, copies = self._ahead
@@ -104,15 +109,15 @@ def _tensors(module: nn.Module) -> list[torch.Tensor]:
     return [*module.parameters(), *module.buffers()]
 
 
-def _lock(block: nn.Module) -> torch.Tensor | None:
-    """Gather a block's tensors in one page-locked buffer, which GPUs read several times as fast.
+def _lock(block: nn.Module, locked: list[torch.Tensor]) -> None:
+    """Gather a block's tensors in one page-locked buffer, which GPUs read several times as fast; `locked` gets it.
 
     torch's own pinned memory comes in powers of two, and is kept by the process when it is free.
     """
     tensors = [tensor for tensor in _tensors(block) if tensor.device.type == "cpu" and tensor.numel()]
     sizes = [-(-tensor.nbytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES for tensor in tensors]
     if not tensors:
-        return None
+        return
     buffer = torch.empty(sum(sizes), dtype=torch.uint8)
     try:
         torch.cuda.check_error(torch.cuda.cudart().cudaHostRegister(buffer.data_ptr(), buffer.numel(), 0))
@@ -121,7 +126,13 @@ def _lock(block: nn.Module) -> torch.Tensor | None:
             f"{buffer.numel() / 1e6:,.0f} MB of memory could not be locked for the GPU ({error}). Raise the limit of "
             "locked memory (ulimit -l), or apply the recipe to a live pipeline that is on the GPU already."
         ) from error
+    locked.append(buffer)
     for tensor, part in zip(tensors, buffer.split(sizes), strict=True):
         flat = part[: tensor.nbytes].view(tensor.dtype).view(tensor.shape)
         tensor.data = flat.copy_(tensor.data)
-    return buffer
+
+
+def _unlock(locked: list[torch.Tensor]) -> None:
+    while locked:
+        torch.cuda.check_error(torch.cuda.cudart().cudaHostUnregister(locked[-1].data_ptr()))
+        locked.pop()

@@ -1,5 +1,6 @@
 """Whatever reads a weight while the original is streamed has to bring it first; tests/gpu has the streaming itself."""
 
+import gc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ from torch import nn
 
 import qcompile
 from qcompile import original, runner
+from qcompile.errors import MachineError
 from qcompile.modules import repeated_blocks
 from qcompile.recipe import Recipe
+from qcompile.streaming import Streaming
 
 
 class Elsewhere:
@@ -89,3 +92,68 @@ def test_apply_reads_no_weight_that_is_elsewhere(
             assert torch.equal(tensor, theirs[name]), f"{file.name}: {name}"
     for name in ("reference.png", "quantized.png"):
         assert np.array_equal(np.asarray(Image.open(expected / name)), np.asarray(Image.open(found / name)))
+
+
+class Driver:
+    """Stands for the CUDA runtime where there is no GPU: says which addresses are locked, and refuses from some on."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.locked: list[int] = []
+
+    def cudaHostRegister(self, address: int, size: int, flags: int) -> int:  # noqa: N802 (its name)
+        if len(self.locked) == self.most:
+            return 2
+        self.locked.append(address)
+        return 0
+
+    def cudaHostUnregister(self, address: int) -> int:  # noqa: N802 (its name)
+        self.locked.remove(address)
+        return 0
+
+
+def driver_of(monkeypatch: pytest.MonkeyPatch, most: int) -> Driver:
+    driver = Driver(most)
+
+    def check(code: int) -> None:
+        if code:
+            raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(torch.cuda, "cudart", lambda: driver)
+    monkeypatch.setattr(torch.cuda, "check_error", check)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+    return driver
+
+
+class Blocks(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Linear(4, 4)
+        self.blocks = nn.ModuleList([nn.Sequential(nn.Linear(4, 4)) for _ in range(4)])
+
+
+def test_memory_is_unlocked_when_it_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    driver, model = driver_of(monkeypatch, 10), Blocks()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    streaming = Streaming(model, torch.device("cpu"))
+    assert len(driver.locked) == 4
+    streaming.close()
+    assert driver.locked == []
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_memory_is_unlocked_when_the_driver_refuses_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = driver_of(monkeypatch, 2)
+    with pytest.raises(MachineError, match=r"MB of memory could not be locked for the GPU \(out of memory\)"):
+        Streaming(Blocks(), torch.device("cpu"))
+    gc.collect()
+    assert driver.locked == []
+
+
+def test_memory_is_unlocked_when_nobody_closes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    driver, model = driver_of(monkeypatch, 10), Blocks()
+    Streaming(model, torch.device("cpu"))
+    del model
+    gc.collect()
+    assert driver.locked == []
