@@ -66,10 +66,13 @@ class Work:
 def work_of(model: nn.Module, call: Mapping[str, Any]) -> Work:
     """Run one step and count its linears, convolutions and attention calls by shape."""
     work = Work()
-    hooks = [layer.register_forward_pre_hook(_count_product(layer, work)) for layer in linears(model).values()]
-    for layer in model.modules():
-        if isinstance(layer, CONVOLUTIONS):
-            hooks.append(layer.register_forward_pre_hook(_count_convolution(layer, work)))
+    counted: dict[nn.Module, Callable[..., None]] = {}
+    for layer in linears(model).values():
+        counted[layer] = _count_product(layer, work)
+    for part in model.modules():
+        if isinstance(part, CONVOLUTIONS):
+            counted[part] = _count_convolution(part, work)
+    hooks = [layer.register_forward_pre_hook(count, with_kwargs=True) for layer, count in counted.items()]
     try:
         with torch.no_grad(), _AttentionCounter(work.attentions):
             model(**call)
@@ -80,18 +83,20 @@ def work_of(model: nn.Module, call: Mapping[str, Any]) -> Work:
 
 
 def _count_product(layer: nn.Linear, work: Work) -> Callable[..., None]:
-    def hook(_: nn.Module, args: tuple[Any, ...]) -> None:
-        rows = args[0].numel() // max(layer.in_features, 1)
+    def hook(_: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        given = args[0] if args else kwargs["input"]
+        rows = given.numel() // max(layer.in_features, 1)
         work.products[rows, layer.in_features, layer.out_features] += 1
 
     return hook
 
 
 def _count_convolution(layer: Any, work: Work) -> Callable[..., None]:
-    def hook(_: nn.Module, args: tuple[Any, ...]) -> None:
+    def hook(_: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        given = args[0] if args else kwargs["input"]
         # One that pads with other values than zeros does so first; it is taken for one that pads with zeros.
         shape = Convolution(
-            tuple(args[0].shape), tuple(layer.weight.shape), layer.stride, layer.padding, layer.dilation, layer.groups
+            tuple(given.shape), tuple(layer.weight.shape), layer.stride, layer.padding, layer.dilation, layer.groups
         )
         work.convolutions[shape] += 1
 

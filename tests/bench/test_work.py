@@ -28,6 +28,20 @@ def test_every_linear_and_attention_call_is_counted_by_shape() -> None:
     assert not work.convolutions
 
 
+def test_layers_called_by_keyword_are_counted() -> None:
+    class ByKeyword(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.image, self.rows = nn.Conv2d(4, 8, 1), nn.Linear(8, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.rows(input=self.image(input=x).mean((2, 3)))
+
+    work = work_of(ByKeyword(), {"x": torch.randn(3, 4, 5, 5)})
+    assert work.products == {(3, 8, 2): 1}
+    assert sum(work.convolutions.values()) == 1
+
+
 def test_convolutions_are_counted_by_everything_that_decides_their_kernel() -> None:
     same = [nn.Conv2d(8, 16, 3, stride=2, padding=1), nn.Conv2d(16, 16, 1), nn.Conv2d(16, 16, 1)]
     work = work_of(nn.Sequential(*same), {"input": torch.randn(2, 8, 12, 12)})
