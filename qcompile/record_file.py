@@ -1,14 +1,37 @@
 """A JSON record read from a file that anyone may have written: those of `qcompile bench` and `qcompile verify`."""
 
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import pydantic
 
+from qcompile.environment import Environment
 from qcompile.errors import ModelError
 
 MAX_BYTES = 32 << 20
 """A record of every layer of the largest model has about a megabyte."""
+
+
+class RecipeRun(pydantic.BaseModel):
+    """What every record says: what was run, on which recipe, when and where."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    format: Literal[1] = 1
+    """Version of this layout."""
+    command: str
+    """What makes it again."""
+    date: str
+    """Day, as YYYY-MM-DD."""
+    recipe: str
+    """The recipe's name."""
+    recipe_version: int
+    """Its version."""
+    recipe_sha256: str
+    """Digest of its content."""
+    environment: Environment
+    """Machine and versions."""
+
 
 _Record = TypeVar("_Record", bound=pydantic.BaseModel)
 

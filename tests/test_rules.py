@@ -28,9 +28,9 @@ RANKS = (
     ("recipe",),
     ("header",),
     ("document", "steps"),
-    ("schemes", "aot", "selectors", "artifact", "streaming"),
+    ("schemes", "aot", "selectors", "artifact", "streaming", "record_file"),
     ("modules", "layers", "lora", "environment", "noise", "progress", "figures", "weights", "known_values", "gallery"),
-    ("fold", "record_file"),
+    ("fold",),
     ("change", "package", "builtin"),
     ("errors", "version"),
 )

@@ -9,9 +9,8 @@ from typing import Any, Literal
 
 import pydantic
 
-from qcompile.environment import Environment
 from qcompile.errors import ArtifactError, MachineError
-from qcompile.record_file import read_record_file
+from qcompile.record_file import RecipeRun, read_record_file
 
 _RECORD = pydantic.ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 FORMAT = 1
@@ -65,27 +64,11 @@ class Ratio(pydantic.BaseModel):
     """Rounds."""
 
 
-class Record(pydantic.BaseModel):
+class Record(RecipeRun):
     """One run of the benchmark."""
 
-    model_config = _RECORD
-
-    format: Literal[1] = 1
-    """Version of this layout."""
-    command: str
-    """What makes it again."""
-    date: str
-    """Day, as YYYY-MM-DD."""
-    recipe: str
-    """The recipe's name."""
-    recipe_version: int
-    """Its version."""
-    recipe_sha256: str
-    """Digest of its content."""
     model: str | None
     """The model's id."""
-    environment: Environment
-    """Machine and versions."""
     processor: str | None = None
     """Name of the processor; null where the system does not tell it, and in older records."""
     cpus: int

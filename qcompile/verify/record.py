@@ -3,12 +3,11 @@
 import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import pydantic
 
-from qcompile.environment import Environment
-from qcompile.record_file import read_record_file
+from qcompile.record_file import RecipeRun, read_record_file
 
 if TYPE_CHECKING:
     from qcompile.quality.bounds import Check
@@ -130,25 +129,9 @@ class SuggestionRecord(pydantic.BaseModel):
     """The bounds with the layers excluded."""
 
 
-class VerificationRecord(pydantic.BaseModel):
+class VerificationRecord(RecipeRun):
     """One run of `qcompile verify`."""
 
-    model_config = _RECORD
-
-    format: Literal[1] = 1
-    """Version of this layout."""
-    command: str
-    """What makes it again."""
-    date: str
-    """Day, as YYYY-MM-DD."""
-    recipe: str
-    """The recipe's name."""
-    recipe_version: int
-    """Its version."""
-    recipe_sha256: str
-    """Digest of its content."""
-    environment: Environment
-    """Machine and versions."""
     model: str
     """What the artifact was held against."""
     shape: str
