@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qcompile.cli.options import add_device, add_json, at_least_one
+from qcompile.cli.save import save
 from qcompile.cli.table import megabytes, plural, table
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
             device=options.device,
             progress=progress,
         )
-    _save(draw(found), out)
+    save(out, draw(found).save)
     print(json.dumps(document(found, out), indent=1) if options.json else text(found, out))
     return 0
 
@@ -122,15 +123,3 @@ def _check_out(out: Path) -> None:
         raise ArtifactError("unwritable", f"--out {out}: the picture is a PNG file. Call it NAME.png.")
     if out.is_dir():
         raise ArtifactError("unwritable", f"--out {out} is a folder. Name a file in it.")
-
-
-def _save(picture: Any, out: Path) -> None:
-    from qcompile.errors import MachineError
-
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(out)
-    except OSError as error:
-        raise MachineError(
-            f"--out {out}: can't be written ({error.strerror or error}). Choose another place."
-        ) from error

@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 
 from qcompile.cli.options import add_json
+from qcompile.cli.save import save
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -33,14 +34,15 @@ def run(options: argparse.Namespace) -> int:
     _check_out(options.out, options.artifact)
     check_libraries()
     content = gather(options.artifact, options.record, options.verified)
-    size = _save(render(content), options.out)
+    page = render(content).encode("utf-8")
+    save(options.out, lambda out: out.write_bytes(page))
     missing = missing_parts(content)
     if options.json:
-        print(json.dumps({"report": str(options.out), "bytes": size, "missing": missing}, indent=1))
+        print(json.dumps({"report": str(options.out), "bytes": len(page), "missing": missing}, indent=1))
         return 0
     for what, command in missing.items():
         print(f"no {what}; this makes one: {command}")
-    print(f"look at {options.out} ({quantity(size, 'bytes')})")
+    print(f"look at {options.out} ({quantity(len(page), 'bytes')})")
     return 0
 
 
@@ -56,17 +58,3 @@ def _check_out(out: Path, artifact: Path) -> None:
         raise ArtifactError(
             "unwritable", f"--out {out}: a file more would break the artifact {artifact}. Choose a place outside it."
         )
-
-
-def _save(page: str, out: Path) -> int:
-    from qcompile.errors import MachineError
-
-    content = page.encode("utf-8")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_bytes(content)
-    except OSError as error:
-        raise MachineError(
-            f"--out {out}: can't be written ({error.strerror or error}). Choose another place."
-        ) from error
-    return len(content)
