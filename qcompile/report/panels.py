@@ -36,8 +36,8 @@ def speed(record: Record) -> list[Panel]:
             note = "Medians; whiskers from the fastest to the slowest." if metric == "step" else "Medians, per image."
             if limit:
                 note += (
-                    " The dashed line is the limit of this machine: the best kernel for each matrix product of the "
-                    "step, and the best attention kernel."
+                    " The dashed line is the limit of this machine: the best kernel for each matrix product, "
+                    "convolution and attention of the step."
                 )
             found.append(_medians(record, metric, shape, f"{title}, {shape}", note, limit))
     return found

@@ -73,6 +73,8 @@ def main() -> int:
     parser.add_argument("--shapes", action="store_true", help="GPU memory of four sizes against one")
     parser.add_argument("--scopes", action="store_true", help="blocks against the whole graph")
     options = parser.parse_args()
+    if not (options.recipes or options.shapes or options.scopes):
+        parser.error("nothing to measure: name recipes, --shapes or --scopes")
     failed = [name for name in options.recipes if not measure(name, options.records)]
     if options.shapes:
         print(json.dumps(shapes(), indent=1))
