@@ -18,7 +18,7 @@ from qcompile.aot.capture import LayerCalls, capture_calls
 from qcompile.aot.compare import relative_error
 from qcompile.aot.export import lift
 from qcompile.aot.groups import group_alike
-from qcompile.aot.options import BASE, SILENT
+from qcompile.aot.options import BASE, for_compiler
 from qcompile.aot.runtime import LoadedPackage
 from qcompile.errors import StepError, VerifyError
 from qcompile.modules import repeated_blocks
@@ -155,7 +155,7 @@ def _compile(program: torch.export.ExportedProgram, path: Path, block: str, indu
     try:
         with own:
             torch._inductor.aoti_compile_and_package(
-                program, package_path=content, inductor_configs={**SILENT, **inductor}
+                program, package_path=content, inductor_configs=for_compiler(inductor)
             )
     except RuntimeError as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]

@@ -32,6 +32,20 @@ def options_of(tuning: str, inductor: Mapping[str, Any]) -> dict[str, Any]:
     return {**BASE, **list_mode_options(tuning), **inductor}
 
 
+def for_compiler(options: Mapping[str, Any]) -> dict[str, Any]:
+    """What torch's compilers are to be called with: `options` and SILENT.
+
+    From then on this process assembles kernels with the ptxas of torch's compile workers. Of a torch that brings one,
+    only the workers use it; triton's own is of another version, so that this process found none of their kernels in
+    triton's cache and compiled each candidate of a search again, one after the other. A search took 5 times as long
+    (torch 2.11 on an H200).
+    """
+    from torch._inductor.runtime.compile_tasks import _set_triton_ptxas_path
+
+    _set_triton_ptxas_path()
+    return {**SILENT, **options}
+
+
 def check_options(options: Mapping[str, Any], place: str) -> None:
     """Refuse options that the installed torch does not know, or values of another type than its own.
 

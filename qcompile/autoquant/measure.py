@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from qcompile.aot.options import BASE, SILENT
+from qcompile.aot.options import BASE, for_compiler
 from qcompile.autoquant.candidates import FAILURES, first_line, in_scheme
 from qcompile.autoquant.decide import Timing
 
@@ -96,7 +96,7 @@ def _compiled(module: nn.Module, options: Mapping[str, Any]) -> Callable[[torch.
     # Compiled code hangs on a code object, and torch stops compiling after a few variants of one. So each run has a
     # code object of its own, which also goes away with it.
     own = FunctionType(run.__code__.replace(), run.__globals__, run.__name__, None, run.__closure__)
-    return torch.compile(own, fullgraph=True, dynamic=False, options={**SILENT, **options})  # type: ignore[no-any-return]
+    return torch.compile(own, fullgraph=True, dynamic=False, options=for_compiler(options))  # type: ignore[no-any-return]
 
 
 def _interleave(

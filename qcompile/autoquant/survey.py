@@ -37,7 +37,7 @@ class Survey:
     calls: dict[str, list[LinearShape]] = field(default_factory=dict)
     """Shapes of all calls of each layer, by its dotted name."""
     samples: dict[LinearShape, tuple[nn.Linear, torch.Tensor]] = field(default_factory=dict)
-    """A layer and its captured input [..., in] for each shape."""
+    """A copy of a layer and its captured input [..., in] for each shape."""
     sqnr_db: dict[tuple[str, str], float] = field(default_factory=dict)
     """(layer, scheme) to the worst SQNR of the layer's outputs, in dB."""
     obstacles: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -71,7 +71,7 @@ def survey(
         shape = shape_of(layer, activation)
         found.calls[name].append(shape)
         if shape not in found.samples:
-            found.samples[shape] = (layer, activation.detach().clone(memory_format=torch.preserve_format))
+            found.samples[shape] = (_copy(layer), activation.detach().clone(memory_format=torch.preserve_format))
         for scheme in candidates:
             key = (name, scheme)
             unfit = SCHEMES[scheme].why_not_layer(
@@ -103,6 +103,14 @@ def survey(
         for hook in hooks:
             hook.remove()
     return found
+
+
+def _copy(layer: nn.Linear) -> nn.Linear:
+    """Where the model is streamed, a layer's own weights are on the device only while its block runs."""
+    copy = nn.Linear(layer.in_features, layer.out_features, layer.bias is not None, device="meta")
+    for name, parameter in layer.named_parameters():
+        setattr(copy, name, nn.Parameter(parameter.detach().clone(), requires_grad=False))
+    return copy
 
 
 def shape_of(layer: nn.Linear, activation: torch.Tensor) -> LinearShape:

@@ -10,7 +10,7 @@ from torch import nn
 
 from qcompile import recipe as recipes
 from qcompile.aot.dispatch import install
-from qcompile.aot.options import SILENT, options_of
+from qcompile.aot.options import for_compiler, options_of
 from qcompile.aot.runtime import LoadedPackage
 from qcompile.artifact.read import Artifact
 from qcompile.steps.compile import Compile
@@ -88,7 +88,7 @@ def _under_compiler(pipeline: Any, steps: list[tuple[Compile, dict[str, Any]]]) 
     parts: list[tuple[nn.Module, Any]] = []
     for step, options in steps:
         for part in step.targets(getattr(pipeline, step.component)).values():
-            parts.append((part, torch.compile(part._call_impl, options={**SILENT, **options}, dynamic=step.dynamic)))
+            parts.append((part, torch.compile(part._call_impl, options=for_compiler(options), dynamic=step.dynamic)))
 
     @contextmanager
     def around() -> Iterator[None]:

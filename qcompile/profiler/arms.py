@@ -10,7 +10,7 @@ from torch import nn
 
 from qcompile import recipe as recipes
 from qcompile.aot.callspec import Arguments
-from qcompile.aot.options import SILENT, options_of
+from qcompile.aot.options import for_compiler, options_of
 from qcompile.artifact.read import Artifact
 from qcompile.errors import MachineError, ModelError
 from qcompile.loader import load
@@ -39,7 +39,7 @@ class Compiled:
     def install(self) -> None:
         """Hand the modules to torch.compile, as the step says."""
         for module in self.targets.values():
-            module.compile(options={**SILENT, **self.options, **_NAMES_IN_CODE}, dynamic=self.step.dynamic)
+            module.compile(options=for_compiler({**self.options, **_NAMES_IN_CODE}), dynamic=self.step.dynamic)
 
 
 @dataclass(frozen=True)

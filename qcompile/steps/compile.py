@@ -118,10 +118,10 @@ class Compile(ComponentStep):
     def prepare(self, module: nn.Module, inductor: Mapping[str, Any] = NOTHING) -> None:
         if self.mode != "jit":
             return
-        from qcompile.aot.options import SILENT, options_of
+        from qcompile.aot.options import for_compiler, options_of
 
         for part in self.targets(module).values():
-            part.compile(options={**SILENT, **options_of(self.tuning, inductor)}, dynamic=self.dynamic)
+            part.compile(options=for_compiler(options_of(self.tuning, inductor)), dynamic=self.dynamic)
 
     def _refuse_combinations(self, place: str) -> None:
         graphs = self.tuning in ("reduce-overhead", "max-autotune")

@@ -2,15 +2,19 @@
 
 import gc
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import yaml
 from conftest import demo_data
+from stand_ins import Elsewhere
+from torch import nn
 
 from autoquant.fakes import OPTIONS, FakeTimer
+from qcompile import original
 from qcompile import recipe as recipes
-from qcompile.autoquant import resolve
+from qcompile.autoquant import resolve, subject
 from qcompile.errors import PlanError
 from qcompile.planner import plan
 
@@ -47,6 +51,34 @@ def test_the_whole_demo_with_its_rewriting_steps(cache: Path) -> None:
     planned = plan(resolution.recipe, device="cpu")
     changed = [change.module for change in planned.changes if change.kind == "quantize" and change.action]
     assert changed == layers
+
+
+def test_it_reads_no_weight_that_is_elsewhere(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU the original is streamed, here too. Steps that rewrite it read weights where they are."""
+    step = {"quantize": {"component": "transformer", "scheme": "autoquant", "autoquant": OPTIONS}}
+    data = demo_data() | {"steps": [step, demo_data()["steps"][-1]]}
+    recipe = recipes.parse(yaml.safe_dump(data))
+    expected = resolve(recipe, device="cpu", cache=cache / "expected", timer=FakeTimer())
+    made: list[Elsewhere] = []
+    finite: list[bool] = []
+
+    def streaming(model: nn.Module, device: torch.device) -> Elsewhere:
+        made.append(Elsewhere(model, device))
+        return made[-1]
+
+    class Timer(FakeTimer):
+        def __call__(self, layer: nn.Linear, *args: Any) -> dict:
+            finite.append(bool(layer.weight.isfinite().all()))
+            return super().__call__(layer, *args)
+
+    monkeypatch.setattr(original, "Streaming", streaming)
+    monkeypatch.setattr(subject, "_is_gpu", lambda device: True)
+    found = resolve(recipe, device="cpu", cache=cache / "found", timer=Timer())
+    assert len(made) == 1
+    assert finite
+    assert all(finite)
+    assert found.measurements == expected.measurements
+    assert found.recipe.data == expected.recipe.data
 
 
 def test_the_model_it_loaded_is_gone_afterwards(cache: Path) -> None:

@@ -45,7 +45,9 @@ def test_every_call_of_every_layer_is_seen() -> None:
     assert list(found.samples) == shapes
     assert found.sqnr_db.keys() == {(name, scheme) for name in layers for scheme in CANDIDATES}
     layer, activation = found.samples[shapes[0]]
-    assert layer is model.blocks[0].first
+    assert layer is not model.blocks[0].first
+    assert torch.equal(layer.weight, model.blocks[0].first.weight)
+    assert torch.equal(layer.bias, model.blocks[0].first.bias)
     assert activation.shape == (1, 24, 32)
 
 
