@@ -4,9 +4,10 @@
     PYTHONPATH=tests python tests/gpu/measure.py --shapes
     PYTHONPATH=tests python tests/gpu/measure.py --scopes
 
-Models are made once, in build/full_size (tests/gpu/full_size.py). Each artifact is removed after its measurement: those of
-FLUX.1-dev take 16 GB. `--shapes` compares the GPU memory of an artifact for four sizes with one for a single size, and
-`--scopes` the building and the steps of one compiled by blocks with one compiled whole.
+Models are made once, in build/full_size (tests/gpu/full_size.py). Each artifact is removed after its measurement, unless
+--keep is given: those of FLUX.1-dev take 16 GB. `--shapes` compares the GPU memory of flux_fp8_row for four sizes with that
+for a single size, and `--scopes` the building and the steps of it compiled by blocks with those of it compiled whole.
+flux_autoquant is timed beside flux_fp8_row and flux_fp8, which are applied where they were not kept.
 """
 
 import argparse
@@ -25,6 +26,8 @@ ROOT = Path(__file__).parents[2]
 MODELS = Path("build/full_size")
 """Relative, so that the commands in records are the same everywhere."""
 ARTIFACTS = Path("build/measured")
+FEW_STEPS = "call.num_inference_steps=4"
+"""Where single steps are measured, and not images: what apply compares with the original takes as many steps."""
 RANDOM = ("verify.max_relative_error=1.0", "verify.max_compiled_error=0.5")
 """Random weights amplify rounding from block to block, so that a recipe's own bounds mean nothing."""
 ONE_SIZE = "shapes=[{height: 1024, width: 1024}]"
@@ -44,18 +47,31 @@ class Measurement:
     overrides: tuple[str, ...]
     options: tuple[str, ...]
     """Of `qcompile bench`."""
+    beside: tuple[str, ...] = ()
+    """Recipes whose artifacts are timed in the same run."""
 
 
-FULL = ("--arms", "eager,jit_bf16,jit,aot,aot_graphs", "--steps", "30", "--images", "1")
+FULL = ("--arms", "eager,jit_bf16,jit,aot,aot_graphs", "--cold-arms", "jit,aot", "--steps", "30", "--images", "1")
 STEPS = ("--arms", "jit_bf16,jit,aot,aot_graphs", "--steps", "30", "--images", "0", "--cold-starts", "0", "--no-limits")
 MEASUREMENTS = {
     "flux_fp8_row": Measurement("flux_dev", (ONE_SIZE,), FULL),
-    "flux_fp8": Measurement("flux_dev", (ONE_SIZE,), STEPS),
-    "flux_bf16": Measurement("flux_dev", (ONE_SIZE,), ("--arms", "eager,jit_bf16,aot,aot_graphs", *STEPS[2:])),
-    "flux_int8": Measurement("flux_dev", (ONE_SIZE,), (*STEPS, "--cold-arms", "jit,aot", "--cold-starts", "1")),
-    "flux_autoquant": Measurement("flux_dev", (ONE_SIZE,), STEPS),
+    "flux_fp8": Measurement("flux_dev", (ONE_SIZE, FEW_STEPS), STEPS),
+    "flux_bf16": Measurement(
+        "flux_dev", (ONE_SIZE, FEW_STEPS), ("--arms", "eager,jit_bf16,aot,aot_graphs", *STEPS[2:])
+    ),
+    "flux_int8": Measurement(
+        "flux_dev", (ONE_SIZE, FEW_STEPS), (*STEPS, "--cold-arms", "jit,aot", "--cold-starts", "1")
+    ),
+    "flux_autoquant": Measurement(
+        "flux_dev", (ONE_SIZE, FEW_STEPS), ("--arms", "jit_bf16,aot", *STEPS[2:]), ("flux_fp8_row", "flux_fp8")
+    ),
     "sdxl_fp8": Measurement("sdxl", (), FULL),
-    "sdxl_int8": Measurement("sdxl", (), ("--arms", "eager,jit_bf16,jit,aot", *STEPS[2:])),
+    "sdxl_int8": Measurement(
+        "sdxl",
+        # The recipe's coordinate descent over every kernel of the whole UNet takes longer than a machine was at hand.
+        (FEW_STEPS, *(f"steps.{step}.inductor.options.coordinate_descent_tuning=false" for step in (7, 8))),
+        ("--arms", "eager,jit_bf16,jit,aot", *STEPS[2:]),
+    ),
     "wan_fp8": Measurement(
         "wan",
         # What is measured is one step, and 50 of them take minutes where apply compares with the original.
@@ -70,12 +86,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipes", nargs="*", choices=[*MEASUREMENTS, []], metavar="RECIPE")
     parser.add_argument("--records", type=Path, default=ARTIFACTS, help="folder for the records (default: %(default)s)")
+    parser.add_argument("--keep", action="store_true", help="do not remove artifacts after their measurement")
     parser.add_argument("--shapes", action="store_true", help="GPU memory of four sizes against one")
     parser.add_argument("--scopes", action="store_true", help="blocks against the whole graph")
     options = parser.parse_args()
     if not (options.recipes or options.shapes or options.scopes):
         parser.error("nothing to measure: name recipes, --shapes or --scopes")
-    failed = [name for name in options.recipes if not measure(name, options.records)]
+    failed = [name for name in options.recipes if not measure(name, options.records, options.keep)]
     if options.shapes:
         print(json.dumps(shapes(), indent=1))
     if options.scopes:
@@ -85,22 +102,25 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def measure(name: str, records: Path) -> bool:
+def measure(name: str, records: Path, keep: bool) -> bool:
     """Apply and measure one recipe; True where a record was written."""
     chosen, out = MEASUREMENTS[name], ARTIFACTS / name
     words = ["bench", f"recipes/{name}.yaml", "--model", model(chosen.family), *sets(*chosen.overrides, *RANDOM)]
-    done = qcompile(*words, "--out", str(out), *chosen.options, "--note", NOTE, "--record", str(records))
-    shutil.rmtree(ROOT / out, ignore_errors=True)
+    beside = [str(applied(other)) for other in chosen.beside]
+    against = ["--against", *beside] if beside else []
+    done = qcompile(*words, "--out", str(out), *chosen.options, *against, "--note", NOTE, "--record", str(records))
+    if not keep:
+        remove(out, *(ARTIFACTS / other for other in chosen.beside))
     return done
 
 
 def shapes() -> dict[str, float]:
     """GPU memory of a loaded artifact before and while it paints 1024x1024, for one and for four declared sizes."""
-    found: dict[str, dict[str, float]] = {}
-    for title, sizes in (("one", ONE_SIZE), ("four", FOUR_SIZES)):
-        out = applied("flux_fp8_row", title, sizes)
-        found[title] = cold_start("aot", ROOT / out, "cuda", "1024x1024_b1", image=True)
-        shutil.rmtree(ROOT / out)
+    folders = {"one": applied("flux_fp8_row"), "four": applied("flux_fp8_row", "four", FOUR_SIZES)}
+    found = {
+        title: cold_start("aot", ROOT / folder, "cuda", "1024x1024_b1", image=True) for title, folder in folders.items()
+    }
+    remove(folders["four"])
     return {
         f"{metric}, four / one": found["four"][metric] / found["one"][metric] for metric in ("resident_gpu", "peak_gpu")
     } | {f"resident_gpu, {title}": values["resident_gpu"] for title, values in found.items()}
@@ -108,33 +128,39 @@ def shapes() -> dict[str, float]:
 
 def scopes() -> dict[str, float]:
     """Seconds of building by blocks and whole, and a step of each, timed in turn."""
-    built = {scope: applied("flux_fp8_row", scope, ONE_SIZE, f"steps.3.compile.scope={scope}") for scope in SCOPES}
-    seconds = {
-        scope: sum(package.build_seconds for package in read_artifact(ROOT / out).manifest.packages)
-        for scope, out in built.items()
-    }
+    blocks, full = applied("flux_fp8_row"), applied("flux_fp8_row", "full", ONE_SIZE, "steps.3.compile.scope=full")
+    seconds = [
+        sum(package.build_seconds for package in read_artifact(ROOT / out).manifest.packages) for out in (blocks, full)
+    ]
     record = ROOT / ARTIFACTS / "scopes.json"
-    words = ["bench", str(built["blocks"]), "--against", str(built["full"]), "--arms", "aot", "--images", "0"]
+    words = ["bench", str(blocks), "--against", str(full), "--arms", "aot", "--images", "0"]
     qcompile(*words, "--cold-starts", "0", "--no-limits", "--steps", "30", "--record", str(record))
     ratios = {f"{item['arm']} / {item['over']}": item["value"] for item in json.loads(record.read_text())["ratios"]}
-    for out in built.values():
-        shutil.rmtree(ROOT / out)
-    return {f"build, {scope}, s": value for scope, value in seconds.items()} | {
-        "build, blocks / full": seconds["blocks"] / seconds["full"],
+    remove(full)
+    return {
+        "build, blocks, s": seconds[0],
+        "build, full, s": seconds[1],
+        "build, blocks / full": seconds[0] / seconds[1],
         **ratios,
     }
 
 
-SCOPES = ("blocks", "full")
-
-
-def applied(recipe: str, title: str, *overrides: str) -> Path:
-    """Apply a recipe of FLUX.1-dev with overrides; gives the artifact's folder."""
-    out = ARTIFACTS / f"{recipe}_{title}"
-    words = ["apply", f"recipes/{recipe}.yaml", "--model", model("flux_dev"), *sets(*overrides, *RANDOM)]
-    if not qcompile(*words, "--out", str(out), "--overwrite"):
-        raise SystemExit(f"{recipe} could not be applied with {', '.join(overrides)}")
+def applied(recipe: str, title: str = "", *overrides: str) -> Path:
+    """The artifact's folder of a recipe of FLUX.1-dev, applied unless that was kept."""
+    out = ARTIFACTS / (f"{recipe}_{title}" if title else recipe)
+    if (ROOT / out / "qcompile.json").exists():
+        return out
+    chosen = overrides or MEASUREMENTS[recipe].overrides
+    words = ["apply", f"recipes/{recipe}.yaml", "--model", model("flux_dev"), *sets(*chosen, *RANDOM)]
+    if not qcompile(*words, "--out", str(out)):
+        raise SystemExit(f"{recipe} could not be applied with {', '.join(chosen)}")
     return out
+
+
+def remove(*folders: Path) -> None:
+    """Remove artifacts."""
+    for folder in folders:
+        shutil.rmtree(ROOT / folder, ignore_errors=True)
 
 
 def model(family: str) -> str:
