@@ -54,7 +54,7 @@ def write_tensors(module: nn.Module, folder: Path, max_shard_bytes: int = SHARD_
     for file, names in split.filename_to_tensors.items():
         held = dict.fromkeys(owners[name] for name in names)
         described = {owner: metadata[owner] for owner in held} | {_NAMES: json.dumps(list(held)), "format": "pt"}
-        save_file({name: _alone(tensors[name]) for name in names}, folder / file, metadata=described)
+        save_file(_alone({name: tensors[name] for name in names}), folder / file, metadata=described)
         _sort_metadata(folder / file)
     if split.is_sharded:
         index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
@@ -112,8 +112,10 @@ def _flatten(stored: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], 
             metadata[name] = json.dumps(description)
         else:
             found, described = flatten_tensor_state_dict({name: tensor.detach()})
-            tensors |= found
             metadata[name] = described[name]
+            # torchao copies the parts, and copies of all of a model's are as large as the model.
+            parts = json.loads(described[name]).get("_tensor_data_names", ())
+            tensors |= {_part_name(name, part): getattr(tensor, part).detach() for part in parts} or found
     return tensors, metadata | {_NAMES: json.dumps(list(stored))}
 
 
@@ -124,11 +126,18 @@ def _count(names: list[str], what: str) -> str:
     return f"{len(names)} {'tensor is' if len(names) == 1 else 'tensors are'} {what} ({shown})"
 
 
-def _alone(tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor as its file holds it: row-major, in memory of its own, as safetensors demands."""
-    tensor = tensor.contiguous()
-    whole = tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
-    return tensor if whole else tensor.clone()
+def _alone(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors as their file holds them: row-major, each in memory of its own, as safetensors demands."""
+    taken: set[int] = set()
+    found = {}
+    for name, tensor in tensors.items():
+        tensor = tensor.cpu().contiguous()
+        memory = tensor.untyped_storage()
+        if memory.nbytes() != tensor.nbytes or memory.data_ptr() in taken:
+            tensor = tensor.clone()
+        taken.add(tensor.untyped_storage().data_ptr())
+        found[name] = tensor
+    return found
 
 
 def _sort_metadata(path: Path) -> None:

@@ -1,11 +1,15 @@
+import weakref
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors import safe_open
 from schemes.layers import HERE, PARAMETERS
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from qcompile.artifact.tensors import WEIGHTS, read_tensors, write_tensors
 from qcompile.errors import ArtifactError
@@ -120,6 +124,56 @@ def test_parts_of_one_tensor_in_two_shards(tmp_path: Path) -> None:
     loaded = on_meta(Mixed)
     read_tensors(loaded, tmp_path / "m", CPU)
     assert_equal(loaded, module)
+
+
+class Copies(TorchDispatchMode):
+    """Counts the bytes of tensors that were made while it is on, and at most how many of them there were at a time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.most = 0
+        self.known: dict[int, weakref.finalize] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        before = {
+            tensor.untyped_storage().data_ptr() for tensor in tree_leaves((args, kwargs)) if type(tensor) is Tensor
+        }
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if type(tensor) is Tensor and tensor.untyped_storage().data_ptr() not in before | self.known.keys():
+                memory = tensor.untyped_storage()
+                self.now += memory.nbytes()
+                self.most = max(self.most, self.now)
+                self.known[memory.data_ptr()] = weakref.finalize(
+                    memory, self.forget, memory.data_ptr(), memory.nbytes()
+                )
+        return result
+
+    def forget(self, address: int, size: int) -> None:
+        del self.known[address]
+        self.now -= size
+
+
+@pytest.mark.parametrize("scheme", ["int8_dynamic", "float8_weight_only", "quanto_int8"])
+def test_one_file_at_a_time_is_copied(scheme: str, tmp_path: Path) -> None:
+    """Of a model that just fits the GPU there is no room for another copy."""
+    module = nn.Sequential(*(nn.Linear(64, 64) for _ in range(16))).requires_grad_(False)
+    quantized(scheme)(module)
+    with Copies() as copies:
+        write_tensors(module, tmp_path / "m", max_shard_bytes=10_000)
+    assert len(list((tmp_path / "m").glob("*.safetensors"))) >= 8
+    assert copies.most <= 10_000 + 5_000, "a file, and a layer that is being described"
+
+
+def test_tensors_that_share_memory_are_stored_apart(tmp_path: Path) -> None:
+    whole = torch.randn(16, 16)
+    module = nn.Module()
+    module.first, module.second = nn.Linear(16, 16), nn.Linear(16, 16)
+    module.first.weight, module.second.weight = nn.Parameter(whole), nn.Parameter(whole.t())
+    write_tensors(module, tmp_path / "m")
+    with safe_open(tmp_path / "m" / f"{WEIGHTS}.safetensors", "pt") as file:
+        assert torch.equal(file.get_tensor("first.weight"), whole)
+        assert torch.equal(file.get_tensor("second.weight"), whole.t())
 
 
 def test_tied_tensors_are_stored_once_and_tied_again(tmp_path: Path) -> None:
