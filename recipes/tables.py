@@ -174,7 +174,7 @@ def measured_table(folder: Path = RECIPES / "measured") -> str:
                 f"[{record.recipe}](recipes/measured/{path.name})",
                 record.environment.gpu or record.processor or record.environment.device,
                 *(f"{item.value:.1f}" if item else "–" for item in steps),
-                *(f"{item.value:.3g}" if item else "–" for item in ratios),
+                *(f"{item.value:#.3g}".rstrip(".") if item else "–" for item in ratios),
                 f"{record.bytes_before / 1e9:.1f} → {record.bytes_after / 1e9:.1f}",
             )
         )
