@@ -25,9 +25,14 @@ class Document:
     """File name for messages."""
     lines: dict[Place, int] = field(default_factory=dict)
     """Line of each value, from 1."""
+    given: dict[Place, str] = field(default_factory=dict)
+    """Options of the command line that values came from."""
 
     def where(self, place: Place) -> str:
         """`file.yaml:12: steps.1.quantize`, as far as the line is known."""
+        for depth in range(len(place), 0, -1):
+            if place[:depth] in self.given:
+                return f"{self.given[place[:depth]]}: {'.'.join(map(str, place))}"
         known = place
         while known and known not in self.lines:
             known = known[:-1]
@@ -43,13 +48,15 @@ def read_document(path: Path) -> Document:
         RecipeError: it can't be read, is too large, or is no valid YAML mapping.
     """
     try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
+        # Not by its size: that of a device is 0, and /dev/zero has no end.
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
             raise RecipeError(
-                f"{path}: {size / 1e6:.1f} MB is no recipe; recipes are text files of at most {MAX_BYTES / 1e6:.1f} "
-                "MB. Name the .yaml file of a recipe."
+                f"{path}: more than {MAX_BYTES / 1e6:.1f} MB, which is no recipe; recipes are text files. Name the "
+                ".yaml file of a recipe."
             )
-        text = path.read_text(encoding="utf-8")
+        text = content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise RecipeError(f"{path}: not UTF-8 text (byte {error.start}). Recipes are YAML text files.") from error
     except OSError as error:

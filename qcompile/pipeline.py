@@ -156,6 +156,33 @@ def check_call(pipeline: diffusers.DiffusionPipeline, call: dict[str, Any]) -> N
             raise PlanError(f"call.{name}: {type(pipeline).__name__} takes no {name!r}; {nearest(name, known)}.")
 
 
+def check_size(pipeline: diffusers.DiffusionPipeline, height: int | None, width: int | None, place: str = "") -> None:
+    """Refuse a size that the pipeline would round, which it tells its log alone.
+
+    Args:
+        pipeline: real or on meta.
+        height: in pixels; None where none is named.
+        width: the same.
+        place: what stands before `height` and `width` in messages: `shapes.0.`.
+
+    Raises:
+        PlanError: naming the sizes on both sides.
+    """
+    # Pipelines that pack latents in pairs have twice the autoencoder's factor here.
+    processor = getattr(pipeline, "image_processor", None) or getattr(pipeline, "video_processor", None)
+    factor = getattr(getattr(processor, "config", None), "vae_scale_factor", None)
+    if not isinstance(factor, int) or factor < 1:
+        return
+    for name, size in (("height", height), ("width", width)):
+        if size is not None and size % factor:
+            below = size // factor * factor
+            sizes = f"{below} or {below + factor}" if below else f"{factor}"
+            raise PlanError(
+                f"{place}{name}: {size} is no multiple of {factor}, which {type(pipeline).__name__} needs; it would "
+                f"round it. Use {sizes}."
+            )
+
+
 def set_default_size(pipeline: diffusers.DiffusionPipeline, height: int | None, width: int | None) -> None:
     """Make a square size the one the pipeline takes where a call names none, where diffusers lets it be set."""
     if height is None or height != width or not isinstance(getattr(pipeline, "default_sample_size", None), int):

@@ -225,31 +225,37 @@ def _override(document: Document, overrides: Iterable[str], model: str | None) -
         if isinstance(found, dict):
             found["id"] = model
             found.pop("revision", None)
+            document.given["model", "id"] = f"--model {model!r}"
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key:
             raise RecipeError(f"--set {override}: write KEY=VALUE, for example steps.0.quantize.scheme=int8_dynamic.")
         value = parse_document(f"value: {text}" if text else "value:", f"--set {key}").data["value"]
-        _assign(document.data, key.split("."), value, f"--set {key}")
+        place = _assign(document.data, key.split("."), value, f"--set {key}")
+        document.given[place] = f"--set {override}"
     return document
 
 
-def _assign(data: Any, path: list[str], value: Any, place: str) -> None:
+def _assign(data: Any, path: list[str], value: Any, place: str) -> Place:
+    """Set one value; gives where it stands."""
+    found: list[str | int] = []
     for depth, part in enumerate(path):
         last = depth == len(path) - 1
         index: str | int = part
         if isinstance(data, list):
-            if not part.isdigit() or int(part) >= len(data):
+            if not part.isdecimal() or int(part) >= len(data):
                 raise RecipeError(f"{place}: {part!r} is no index here; the list has {len(data)} entries, from 0.")
             index = int(part)
         elif not isinstance(data, dict):
             raise RecipeError(f"{place}: {'.'.join(path[:depth])} is a single value; nothing can be set below it.")
         elif not last and part not in data:
             raise RecipeError(f"{place}: there is no {part!r} here; {nearest(part, data)}.")
+        found.append(index)
         if last:
             data[index] = value
         else:
             data = data[index]
+    return tuple(found)
 
 
 def _refuse_infinite(document: Document, value: Any, place: Place) -> None:

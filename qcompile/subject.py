@@ -16,7 +16,7 @@ from qcompile.aot.capture import capture_first_call, copy_tensors, count_rows
 from qcompile.errors import PlanError, nearest
 from qcompile.known_values import KnownValues
 from qcompile.modules import linears
-from qcompile.pipeline import check_call, denoiser_of, meta_twin, models_of
+from qcompile.pipeline import check_call, check_size, denoiser_of, meta_twin, models_of
 from qcompile.recipe import DENOISER, Recipe, Shape
 from qcompile.streaming import Streaming
 
@@ -177,7 +177,14 @@ class Subject:
 
                 def run(label: str = label, found: list[Arguments] = found) -> None:
                     call = self.arguments(label, generator=not self.on_meta)
-                    found.append(capture_first_call(model, lambda: self.pipeline(**call), self.denoiser))
+                    try:
+                        found.append(capture_first_call(model, lambda: self.pipeline(**call), self.denoiser))
+                    except (TypeError, ValueError, ArithmeticError) as error:
+                        given = ", ".join(f"{name}: {value!r}" for name, value in self.call.items())
+                        raise PlanError(
+                            f"call: {type(self.pipeline).__name__} can't be called with it ({given}): "
+                            f"{str(error).strip().splitlines()[0]}. Mend the recipe's call."
+                        ) from error
 
                 layers = {
                     f"{name}:{layer}": module
@@ -202,6 +209,8 @@ def subject_of_pipeline(recipe: Recipe, pipeline: Any) -> Subject:
     for name in ("height", "width", "num_frames", "generator"):
         if name in call:
             raise PlanError(f"call.{name}: sizes are declared under shapes, and seeds are qcompile's own; take it out.")
+    for index, shape in enumerate(recipe.header.shapes):
+        check_size(pipeline, shape.height, shape.width, f"shapes.{index}.")
     components = models_of(pipeline)
     shapes = recipe.header.shapes or (Shape.model_validate({}),)
     return Subject(components, denoiser_of(components), pipeline, call, {shape.label: shape for shape in shapes})

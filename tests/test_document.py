@@ -71,8 +71,10 @@ def test_an_alias_bomb_is_refused_at_once() -> None:
 def test_files_that_are_too_large_or_no_text(tmp_path: Path) -> None:
     path = tmp_path / "large.yaml"
     path.write_bytes(b"#" * (MAX_BYTES + 1))
-    with pytest.raises(RecipeError, match="1.0 MB is no recipe"):
+    with pytest.raises(RecipeError, match="more than 1.0 MB, which is no recipe"):
         read_document(path)
+    with pytest.raises(RecipeError, match="/dev/zero: more than 1.0 MB"):
+        read_document(Path("/dev/zero"))
     path.write_bytes(b"name: \xff\xfe")
     with pytest.raises(RecipeError, match="not UTF-8 text"):
         read_document(path)

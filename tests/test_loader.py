@@ -228,3 +228,17 @@ def test_packages_for_a_gpu_on_a_machine_without_one(compiled_artifact: Path, tm
     assert paint(qcompile.load(other, on_mismatch="eager")).shape == (128, 128, 3)
     with pytest.raises(MachineError, match="this machine has 0 CUDA devices"):
         qcompile.load(other, compiled=False)
+
+
+@pytest.mark.slow
+def test_a_command_leaves_no_unpacked_package_behind(compiled_artifact: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "unpacked"
+    folder.mkdir()
+    words = ["generate", compiled_artifact, "--prompt", "a red circle", "--steps", "1", "--out", tmp_path / "image.png"]
+    subprocess.run(
+        [sys.executable, "-m", "qcompile.cli", *map(str, words)],
+        env=os.environ | {"TMPDIR": str(folder)},
+        check=True,
+        capture_output=True,
+    )
+    assert list(folder.iterdir()) == []

@@ -53,5 +53,5 @@ def test_files_that_can_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         read_record_file(Whole, tmp_path, "qcompile verify")
     monkeypatch.setattr(record_file, "MAX_BYTES", 3)
     (tmp_path / "r.json").write_text("null")
-    with pytest.raises(ModelError, match="it has 4 bytes, and a record at most 3"):
+    with pytest.raises(ModelError, match="it has more than 3 bytes, and no record has"):
         read_record_file(Whole, tmp_path / "r.json", "qcompile verify")

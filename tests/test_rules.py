@@ -29,6 +29,7 @@ RANKS = (
     ("header",),
     ("document", "steps"),
     ("schemes", "aot", "selectors", "artifact", "streaming", "record_file"),
+    ("outside",),
     ("modules", "layers", "lora", "environment", "noise", "progress", "figures", "weights", "known_values", "gallery"),
     ("fold",),
     ("change", "package", "builtin"),

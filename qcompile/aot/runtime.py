@@ -1,6 +1,7 @@
 """A package opened in this process."""
 
 import os
+import weakref
 from pathlib import Path
 
 import torch
@@ -29,10 +30,13 @@ class LoadedPackage:
         try:
             # What torch._inductor.aoti_load_package comes down to, less a compiler run that probes the processor: the
             # manifest's environment record has been compared by now, and a machine that only serves needs no compiler.
-            self._loader = torch._C._aoti.AOTIModelPackageLoader(str(path), "model", True, 1, device_index)
+            self._loader = [torch._C._aoti.AOTIModelPackageLoader(str(path), "model", True, 1, device_index)]
         except RuntimeError as error:
             raise MachineError(f"{package.file} could not be opened: {str(error).strip().splitlines()[0]}") from error
+        # It unpacks the file into a temporary folder, which its destructor removes; at the end of a process nobody
+        # would run the destructor of what is still part of a reference cycle.
+        weakref.finalize(self, self._loader.clear)
 
     def run(self, inputs: list[torch.Tensor]) -> list[torch.Tensor]:
         """Run the code on its inputs in the order of `package.inputs`; the list is emptied."""
-        return self._loader.boxed_run(inputs)  # type: ignore[no-any-return]
+        return self._loader[0].boxed_run(inputs)  # type: ignore[no-any-return]

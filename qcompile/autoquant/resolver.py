@@ -3,6 +3,7 @@
 import datetime
 import gc
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -169,7 +170,11 @@ class _Run:
                     known = self._timer(layer, activation, schemes, self._expired, self._compiler_options)
                 # Before the cache has it: a compiler can be mended, and a cache would not see that.
                 self._refuse_without_compiler(shape, known)
-                self._store.put(str(shape), {name: found for name, found in known.items() if found != OUT_OF_MEMORY})
+                # Figures of one shape are of one run: part of this one would take the place of an earlier, whole one.
+                if known.keys() >= set(schemes):
+                    self._store.put(
+                        str(shape), {name: found for name, found in known.items() if found != OUT_OF_MEMORY}
+                    )
             found = known or {}
             self._timings[shape] = {name: outcome for name, outcome in found.items() if isinstance(outcome, Timing)}
             self._failures[shape] = {name: outcome for name, outcome in found.items() if isinstance(outcome, str)}
@@ -263,11 +268,18 @@ class _Run:
                 if scheme not in self._timings.get(shape, {})
             }
         )
+        without_error = Counter(
+            scheme
+            for name in decisions
+            for scheme in self._candidates
+            if (name, scheme) not in self._found.sqnr_db and (name, scheme) not in self._found.obstacles
+        )
+        missing += [f"the error of {scheme} in {count} layers" for scheme, count in without_error.items()]
         shown = ", ".join(missing[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
         return (
             f"{self.task.place}.autoquant.budget_s: {self._options.budget_s:g} s were not enough; not measured: "
-            f"{shown}. What was measured is in the cache, so that the next run goes on from there. Raise budget_s, "
-            "select fewer layers, or let unmeasured layers stay as they are with on_budget: none."
+            f"{shown}. Shapes that were measured whole are in the cache, and the next run goes on from there. Raise "
+            "budget_s, select fewer layers, or let unmeasured layers stay as they are with on_budget: none."
         )
 
 

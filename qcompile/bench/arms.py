@@ -32,6 +32,7 @@ ARMS = {
     "aot_graphs": "the same, a whole step as one CUDA graph",
 }
 """Arms by name; artifacts given with --against are arms under their folder's name."""
+NO_GRAPHS = "CUDA graphs need a GPU"
 OF_ORIGINAL = ("eager", "jit_bf16")
 _Made = TypeVar("_Made")
 
@@ -87,14 +88,23 @@ def choose(names: Sequence[str], artifact: Artifact, device: torch.device) -> tu
         PlanError: no arm has this name.
         MachineError: an arm that was asked for can't run.
     """
-    for name in names:
-        if name not in ARMS:
-            raise PlanError(f"--arms {name}: there is no such arm; {nearest(name, ARMS)}.")
+    refuse_unknown(names)
     why_not = {name: reason for name in names or ARMS if (reason := _why_not(name, artifact, device))}
     for name in names:
         if name in why_not:
             raise MachineError(f"--arms {name}: {why_not[name].rstrip('.')}. Leave it out.")
     return [name for name in names or ARMS if name not in why_not], why_not
+
+
+def refuse_unknown(names: Sequence[str]) -> None:
+    """Refuse names that no arm has.
+
+    Raises:
+        PlanError: naming the first.
+    """
+    for name in names:
+        if name not in ARMS:
+            raise PlanError(f"--arms {name}: there is no such arm; {nearest(name, ARMS)}.")
 
 
 def make_stand(
@@ -111,7 +121,7 @@ def make_stand(
     """
     stand = Stand(artifact, device)
     loaders: dict[str, Callable[[], Any]] = {}
-    for name in names:
+    for name in sorted(names, key=lambda name: name not in OF_ORIGINAL):
         loaders[pipeline_of(name)] = partial(_load, artifact, device, pipeline_of(name) == "original")
     for name, other in against.items():
         loaders[name] = partial(load, other, device=str(device))
@@ -185,7 +195,7 @@ def _why_not(name: str, artifact: Artifact, device: torch.device) -> str | None:
     if name in OF_ORIGINAL:
         return _why_not_original(artifact)
     if name == "aot_graphs" and device.type != "cuda":
-        return "CUDA graphs need a GPU"
+        return NO_GRAPHS
     if name == "aot" and not manifest.packages:
         return "the artifact has no packages"
     if name == "aot_graphs" and all(package.component != manifest.denoiser for package in manifest.packages):

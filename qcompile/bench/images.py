@@ -45,16 +45,17 @@ def time_images(
     for label in stand.calls:
         # A graph holds one step's inputs; and an arm whose steps failed would fail again.
         able = [name for name in (*names, *against) if name != "aot_graphs" and _has_steps(found, name, label)]
+        painted: set[int] = set()
         arms = {
-            name: Timed(partial(_paint, subject_of_pipeline(recipe, stand.pipeline(name)), label), arm.around)
+            name: Timed(partial(_paint, subject_of_pipeline(recipe, stand.pipeline(name)), label, painted), arm.around)
             for name, arm in arms_of(found, stand, able, label).items()
         }
         try:
             rounds = time_in_turn(arms, count, 1, stand.device, progress)
         except Interrupted as error:
-            _keep(found, error.rounds, stand, label, against, usd_per_hour)
+            _keep(found, error.rounds, max(painted, default=1), label, against, usd_per_hour)
             raise
-        _keep(found, rounds, stand, label, against, usd_per_hour)
+        _keep(found, rounds, max(painted, default=1), label, against, usd_per_hour)
         alive = {name: arm for name, arm in arms.items() if name not in rounds.absent}
         _time_components(found, stand, alive, label, count, progress)
 
@@ -63,14 +64,15 @@ def _has_steps(found: Found, name: str, label: str) -> bool:
     return bool(found.step_ms.get(label, {}).get(name))
 
 
-def _paint(subject: Subject, label: str) -> None:
-    subject.pipeline(**subject.arguments(label))
+def _paint(subject: Subject, label: str, painted: set[int]) -> None:
+    result = subject.pipeline(**subject.arguments(label))
+    # Not the shape's batch: prompts may be a list, and num_images_per_prompt multiplies them.
+    painted.add(len(result.images if "images" in result else result.frames))
 
 
 def _keep(
-    found: Found, rounds: Rounds, stand: Stand, label: str, against: Sequence[str], usd_per_hour: float | None
+    found: Found, rounds: Rounds, batch: int, label: str, against: Sequence[str], usd_per_hour: float | None
 ) -> None:
-    batch = stand.artifact.manifest.shapes[label].batch
     for name, reason in rounds.absent.items():
         found.leave_out(name, reason, f"image at {label}")
     for name, values in rounds.ms.items():

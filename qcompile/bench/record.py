@@ -1,7 +1,5 @@
 """What `qcompile bench` measured, as one JSON file: `recipes/measured/RECIPE.DEVICE.json`."""
 
-import json
-import os
 import re
 import statistics
 from pathlib import Path
@@ -9,12 +7,17 @@ from typing import Any, Literal
 
 import pydantic
 
-from qcompile.errors import ArtifactError, MachineError
-from qcompile.record_file import RecipeRun, read_record_file
+from qcompile.record_file import (
+    RecipeRun,
+    check_record_file,
+    check_record_folder,
+    read_record_file,
+    write_record_file,
+)
 
 _RECORD = pydantic.ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 FORMAT = 1
-_HINT = "Choose another place."
+COMMAND = "qcompile bench"
 
 
 class Measured(pydantic.BaseModel):
@@ -42,7 +45,10 @@ class Measured(pydantic.BaseModel):
 
 
 class Ratio(pydantic.BaseModel):
-    """One arm's time over another's: the median of each round's ratio, so that drift of the machine cancels."""
+    """One arm's figure over another's: the median of each round's ratio, so that drift of the machine cancels.
+
+    Where there is one figure and no rounds, of the machine's limit and of memory, it stands in every round.
+    """
 
     model_config = _RECORD
 
@@ -82,7 +88,7 @@ class Record(RecipeRun):
     measured: tuple[Measured, ...]
     """Every quantity."""
     ratios: tuple[Ratio, ...]
-    """Ratios of arms that were timed in turn."""
+    """Ratios of arms that took turns, of the machine's limit to each, and of memory."""
     absent: dict[str, str]
     """What arms did not give, and why: out of memory, no such hardware, no compiler. `ARM` gave nothing; `ARM, METRIC
     at SHAPE` gave all else."""
@@ -148,56 +154,17 @@ def check_target(path: Path) -> None:
         path: a file NAME.json, or a folder, which need not be there.
 
     Raises:
-        ArtifactError: a folder is called NAME.json, the file is there and no record of this kind, the folder is an
-            artifact, or the nearest one that is there can't be written.
+        ArtifactError: as `check_record_file`.
     """
-    if (path / "qcompile.json").exists():
-        raise ArtifactError("unwritable", f"--record {path} is an artifact, which takes no other files. {_HINT}")
-    is_file = path.suffix == ".json"
-    if is_file and path.is_dir():
-        raise ArtifactError("unwritable", f"--record {path} is a folder. Name a file, or a folder without .json.")
-    if is_file:
-        _refuse_other_records(path)
-    folder = path.parent if is_file else path
-    there = next(found for found in (folder, *folder.absolute().parents) if found.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        raise ArtifactError(
-            "unwritable", f"--record {path}: nothing can be written under {there}. Choose another place."
-        )
-
-
-def _refuse_other_records(path: Path) -> None:
-    """A file that something else wrote, `python -m qcompile.benchmark` for one, is not overwritten."""
-    if not path.exists():
-        return
-    try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        found = None
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
-        raise ArtifactError("unwritable", f"--record {path} is there and no record of `qcompile bench`. {_HINT}")
+    if path.suffix == ".json":
+        check_record_file(Record, path, COMMAND)
+    else:
+        check_record_folder(path, path)
 
 
 def write(record: Record, path: Path) -> None:
-    """Write a record as JSON, in one go: an interruption leaves what was there before.
-
-    Raises:
-        MachineError: it can't be written.
-        ArtifactError: the file is there and something else than a record.
-    """
-    if path.is_file():
-        _refuse_other_records(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        raise MachineError(
-            f"--record {path}: can't be written ({error.strerror or error}). Choose another place."
-        ) from error
-    finally:
-        partial.unlink(missing_ok=True)
+    """Write a record to a file; see `write_record_file`."""
+    write_record_file(record, path, COMMAND)
 
 
 def read(path: Path) -> Record:
@@ -206,4 +173,4 @@ def read(path: Path) -> Record:
     Raises:
         ModelError: the file is missing or no record.
     """
-    return read_record_file(Record, path, "qcompile bench")
+    return read_record_file(Record, path, COMMAND)

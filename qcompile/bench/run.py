@@ -12,7 +12,7 @@ import torch
 
 from qcompile.artifact.read import Artifact, read_artifact
 from qcompile.bench.against import check_comparable, name_against
-from qcompile.bench.arms import OF_ORIGINAL, Stand, arms_of, choose, make_stand
+from qcompile.bench.arms import ARMS, NO_GRAPHS, OF_ORIGINAL, Stand, arms_of, choose, make_stand, refuse_unknown
 from qcompile.bench.clocks import watched
 from qcompile.bench.faults import ARM_FAULTS, reason_of, release_memory
 from qcompile.bench.found import Found
@@ -23,7 +23,7 @@ from qcompile.bench.starts import time_cold_starts
 from qcompile.bench.timing import Interrupted, Rounds, time_in_turn
 from qcompile.bench.work import work_of
 from qcompile.environment import current, processor
-from qcompile.errors import PlanError, nearest
+from qcompile.errors import MachineError, PlanError, nearest
 from qcompile.noise import quiet_libraries
 from qcompile.planner import resolve_device
 from qcompile.progress import Progress, Silent, stage
@@ -57,6 +57,32 @@ class Options:
     """What the user wants readers of the record to know."""
 
 
+def check(options: Options, device: torch.device) -> None:
+    """Refuse options that are wrong whatever the artifact is, before one is made.
+
+    Args:
+        options: what to measure.
+        device: where the artifact will run.
+
+    Raises:
+        PlanError, ArtifactError: an arm does not exist, another artifact is broken.
+        MachineError: an arm can't run there.
+    """
+    refuse_unknown(options.arms)
+    if "aot_graphs" in options.arms and device.type != "cuda":
+        raise MachineError(f"--arms aot_graphs: {NO_GRAPHS}. Leave it out.")
+    others = name_against(options.against)
+    for folder in others.values():
+        read_artifact(folder)
+    _refuse_cold(options.cold_arms, (*(options.arms or ARMS), *others))
+
+
+def _refuse_cold(names: Sequence[str], arms: Sequence[str]) -> None:
+    for name in names:
+        if name not in arms:
+            raise PlanError(f"--cold-arms {name}: not among the arms of this run; {nearest(name, arms)}.")
+
+
 @quiet_libraries()
 def bench(path: str | Path, options: Options, command: str, progress: Progress | None = None) -> tuple[Record, bool]:
     """Measure an artifact beside its original.
@@ -81,9 +107,7 @@ def bench(path: str | Path, options: Options, command: str, progress: Progress |
     device = resolve_device(options.device or artifact.manifest.environment.device)
     names, absent = choose(options.arms, artifact, device)
     arms = (*names, *others)
-    for name in options.cold_arms:
-        if name not in arms:
-            raise PlanError(f"--cold-arms {name}: not among the arms of this run; {nearest(name, arms)}.")
+    _refuse_cold(options.cold_arms, arms)
     found = Found(absent=dict(absent), notes=list(options.notes))
     for name, other in others.items():
         found.notes += check_comparable(name, other, artifact)

@@ -1,5 +1,6 @@
-"""Cold starts of the arms, each in fresh processes with empty compiler caches."""
+"""Cold starts of the arms in turn, each in fresh processes with empty compiler caches."""
 
+import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -26,7 +27,7 @@ def time_cold_starts(
     image: bool,
     progress: Progress,
 ) -> None:
-    """Start every arm `count` times, for the first declared shape.
+    """Start every arm `count` times, for the first declared shape, in an order drawn anew each time.
 
     Args:
         found: what is measured goes here, also when Ctrl-C ends it.
@@ -51,14 +52,16 @@ def time_cold_starts(
             declared = ", ".join(other.manifest.shapes)
             found.leave_out(name, f"its recipe declares {declared}, and not {label}", "cold start")
     try:
-        for name, (arm, folder) in starts.items():
-            for index in range(count):
+        order = random.Random(0)
+        for index in range(count):
+            for name, (arm, folder) in order.sample(list(starts.items()), len(starts)):
                 with stage(progress, f"cold start of {name}, {index + 1} of {count}"):
                     try:
                         result = cold_start(arm, folder, str(device), label, image)
                     except ARM_FAULTS as error:
                         found.leave_out(name, reason_of(error), "cold start")
-                        break
+                        del starts[name]
+                        continue
                     runs.setdefault(name, []).append(result)
     finally:
         _keep(found, runs, label, tuple(against))

@@ -77,7 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with _orderly_termination():
             code: int = options.run(options)
-            sys.stdout.flush()
+            if sys.stdout is not None:  # a shell can close it
+                sys.stdout.flush()
         return code
     except QcompileError as error:
         _trace(options)
@@ -91,6 +92,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The interpreter flushes stdout once more at its end, and would complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return UNREAD
+    except OSError as error:
+        _trace(options)
+        place = f"{error.filename}: " if error.filename else ""
+        complain(f"{place}{error.strerror or error}. The system refused that; mend it there, or name another place.")
+        return MachineError.exit_code
     except Exception as error:  # Whatever arrives here is a bug, and users are told so rather than shown its traceback.
         _trace(options)
         lines = str(error).strip().splitlines() or ["no message"]

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qcompile.cli.options import add_json, add_recipe_options
+from qcompile.cli.options import add_json, add_recipe_options, path
 from qcompile.cli.table import megabytes, plural, table
 
 if TYPE_CHECKING:
@@ -25,7 +25,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("recipe", metavar="RECIPE", help="recipe file")
     parser.add_argument(
-        "--out", metavar="DIR", help="folder of the artifact; by default the recipe's name in the current folder"
+        "--out",
+        metavar="DIR",
+        type=path,
+        help="folder of the artifact; by default the recipe's name in the current folder",
     )
     add_recipe_options(parser)
     parser.add_argument("--dry-run", action="store_true", help="print the plan and write nothing")
@@ -77,7 +80,7 @@ def document(artifact: Artifact, seconds: float) -> dict[str, Any]:
         "recipe": manifest.recipe.name,
         "version": manifest.recipe.version,
         "weight_bytes_before": _before(artifact),
-        "weight_bytes_after": artifact.weight_bytes,
+        "weight_bytes_after": _after(artifact),
         "packages": len(manifest.packages),
         "package_bytes": artifact.package_bytes,
         "verification": manifest.verification.model_dump(mode="json"),
@@ -88,7 +91,7 @@ def document(artifact: Artifact, seconds: float) -> dict[str, Any]:
 def text(artifact: Artifact, seconds: float) -> str:
     """What was made, and what to type next."""
     manifest = artifact.manifest
-    before, after = _before(artifact), artifact.weight_bytes
+    before, after = _before(artifact), _after(artifact)
     rows = [
         (
             "weights",
@@ -127,3 +130,8 @@ def next_command(artifact: Artifact) -> str:
 
 def _before(artifact: Artifact) -> int:
     return sum(record.bytes_before for record in artifact.manifest.components.values())
+
+
+def _after(artifact: Artifact) -> int:
+    """Of tensors, as before: files have headers too."""
+    return sum(record.bytes_after for record in artifact.manifest.components.values())

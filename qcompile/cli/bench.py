@@ -6,19 +6,24 @@ Arms are timed in turn on the same inputs. A recipe is applied first, into a tem
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import math
 import shlex
+import signal
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qcompile.cli.options import add_json, add_recipe_options, at_least_one
+from qcompile.cli.options import add_json, add_recipe_options, at_least_one, path
 from qcompile.cli.table import megabytes, table
 from qcompile.errors import MachineError, PlanError
 
 if TYPE_CHECKING:
     from qcompile.bench.record import Record
+    from qcompile.bench.run import Options
     from qcompile.progress import Progress
 
 INTERRUPTED = 130
@@ -52,7 +57,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--no-limits", action="store_true", help="leave out the ceilings of the machine")
     parser.add_argument("--usd-per-hour", metavar="PRICE", type=float, help="price of the machine, for costs of images")
-    parser.add_argument("--out", metavar="DIR", help="with a recipe: keep the artifact here")
+    parser.add_argument("--out", metavar="DIR", type=path, help="with a recipe: keep the artifact here")
     parser.add_argument(
         "--note", metavar="TEXT", action="append", default=[], help="for the record: what a reader must know"
     )
@@ -83,23 +88,22 @@ def run(options: argparse.Namespace) -> int:
     if options.record:
         check_target(Path(options.record))
     command = shlex.join(["qcompile", *sys.argv[1:]])
+    chosen = Options(
+        arms=_names(options.arms),
+        against=tuple(options.against),
+        rounds=options.steps,
+        images=options.images,
+        cold_starts=options.cold_starts,
+        cold_arms=_names(options.cold_arms),
+        limits=not options.no_limits,
+        usd_per_hour=options.usd_per_hour,
+        device=options.device,
+        notes=tuple(options.note),
+    )
     with tempfile.TemporaryDirectory() as temporary, shown(silently=options.json) as progress:
-        folder, built, peak_gpu_bytes = _artifact(options, Path(temporary), progress)
-        chosen = Options(
-            arms=_names(options.arms),
-            against=tuple(options.against),
-            rounds=options.steps,
-            images=options.images,
-            cold_starts=options.cold_starts,
-            cold_arms=_names(options.cold_arms),
-            limits=not options.no_limits,
-            usd_per_hour=options.usd_per_hour,
-            device=options.device,
-            built=built,
-            built_peak_gpu_bytes=peak_gpu_bytes,
-            notes=tuple(options.note),
-        )
-        record, interrupted = bench(folder, chosen, command, progress)
+        folder, chosen = _artifact(options, chosen, Path(temporary), progress)
+        with _ending_as_interrupted():
+            record, interrupted = bench(folder, chosen, command, progress)
     # Before the record is written, so that a full disk does not take what was measured.
     print(record.model_dump_json(indent=1) if options.json else text(record))
     if options.record:
@@ -130,28 +134,43 @@ def _settle_source(options: argparse.Namespace) -> None:
         )
 
 
+@contextmanager
+def _ending_as_interrupted() -> Iterator[None]:
+    """What was measured is kept as well where the system asks the process to end."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _artifact(
-    options: argparse.Namespace, temporary: Path, progress: Progress
-) -> tuple[Path, dict[str, float], int | None]:
-    """The artifact to measure; where it was made just now, how long its stages took and how much GPU memory at most."""
+    options: argparse.Namespace, chosen: Options, temporary: Path, progress: Progress
+) -> tuple[Path, Options]:
+    """The artifact to measure; the options know how it was made, where that is done here."""
     source = Path(options.source)
     if source.suffix not in (".yaml", ".yml"):
         if options.overrides or options.model:
             raise PlanError(f"{source} is an artifact: --set and --model go with a recipe, which is applied first.")
         if options.out:
             raise PlanError(f"{source} is an artifact: --out goes with a recipe, which is applied first.")
-        return source, {}, None
+        return source, chosen
     import torch
 
     from qcompile import recipe as recipes
+    from qcompile.bench.run import check
+    from qcompile.planner import resolve_device
     from qcompile.progress import Stopwatch
     from qcompile.runner import apply
 
     recipe = recipes.read(source, options.overrides, options.model)
+    device = resolve_device(options.device)
+    check(chosen, device)
     watch = Stopwatch(progress)
     target = Path(options.out) if options.out else temporary / recipe.name
     apply(recipe, out=target, device=options.device, progress=watch)
-    return target, watch.seconds, torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
+    peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+    return target, dataclasses.replace(chosen, built=watch.seconds, built_peak_gpu_bytes=peak)
 
 
 def text(record: Record) -> str:

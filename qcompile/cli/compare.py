@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qcompile.cli.options import add_device, add_json, at_least_one
+from qcompile.cli.options import add_device, add_json, at_least_one, seed
 from qcompile.cli.save import save
 from qcompile.cli.table import megabytes, plural, table
 
@@ -33,7 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--out", metavar="FILE", default="compare.png", help="picture of all pairs, replaced if it is there"
     )
     parser.add_argument(
-        "--seed", metavar="N", type=int, default=0, help="seed of the first prompt's noise (default: 0)"
+        "--seed", metavar="N", type=seed, default=0, help="seed of the first prompt's noise (default: 0)"
     )
     parser.add_argument("--steps", metavar="N", type=at_least_one, help="denoising steps (num_inference_steps)")
     parser.add_argument("--original", metavar="M", help="compare with this model: a folder, a Hub id or builtin:NAME")
@@ -118,8 +118,10 @@ def _row(arm: Arm, found: Comparison, scored: bool) -> tuple[str, ...]:
 def _check_out(out: Path) -> None:
     """Refuse a file that can't be written, before any work is done."""
     from qcompile.errors import ArtifactError
+    from qcompile.outside import refuse_inside_artifact
 
     if out.suffix.lower() != ".png":
         raise ArtifactError("unwritable", f"--out {out}: the picture is a PNG file. Call it NAME.png.")
     if out.is_dir():
         raise ArtifactError("unwritable", f"--out {out} is a folder. Name a file in it.")
+    refuse_inside_artifact(out, "--out")

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qcompile.cli.options import add_device, add_json, at_least_one
+from qcompile.cli.options import add_device, add_json, at_least_one, finite, seed
 
 if TYPE_CHECKING:
     from qcompile.artifact.manifest import Manifest
@@ -31,9 +31,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--width", metavar="PIXELS", type=at_least_one, help="by default that of the artifact's first shape"
     )
     parser.add_argument("--steps", metavar="N", type=at_least_one, help="denoising steps (num_inference_steps)")
-    parser.add_argument("--guidance", metavar="SCALE", type=float, help="guidance_scale")
+    parser.add_argument("--guidance", metavar="SCALE", type=finite, help="guidance_scale")
     parser.add_argument(
-        "--seed", metavar="N", type=int, help="seed of the noise; by default that of the artifact's own images"
+        "--seed", metavar="N", type=seed, help="seed of the noise; by default that of the artifact's own images"
     )
     add_device(parser)
     parser.add_argument("--no-compiled", action="store_false", dest="compiled", help="open no package, run eagerly")
@@ -103,6 +103,7 @@ def _check_image_name(out: Path, overwrite: bool) -> None:
     from PIL import Image
 
     from qcompile.errors import ArtifactError
+    from qcompile.outside import refuse_inside_artifact
 
     if Image.registered_extensions().get(out.suffix.lower()) not in Image.SAVE:
         raise ArtifactError(
@@ -112,6 +113,7 @@ def _check_image_name(out: Path, overwrite: bool) -> None:
         raise ArtifactError(
             "unwritable", f"--out {out}: there is no folder {out.parent}. Make it, or choose another place."
         )
+    refuse_inside_artifact(out, "--out")
     if out.exists() and not overwrite:
         raise ArtifactError("exists", f"--out {out} exists and is left alone. Add --overwrite, or choose another name.")
 
@@ -138,11 +140,12 @@ def _paint(pipeline: Any, call: dict[str, Any], seed: int, progress: Progress) -
 
     from qcompile.errors import ModelError
     from qcompile.noise import quiet_libraries
-    from qcompile.pipeline import check_call
+    from qcompile.pipeline import check_call, check_size
     from qcompile.progress import stage
     from qcompile.subject import quiet
 
     check_call(pipeline, call)
+    check_size(pipeline, call.get("height"), call.get("width"), "--")
     started = time.perf_counter()
     with stage(progress, "paint"), quiet_libraries(), quiet(pipeline), torch.no_grad():
         result = pipeline(**call, generator=torch.Generator("cpu").manual_seed(seed))

@@ -2,6 +2,7 @@
 
 import atexit
 import gc
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,9 +18,24 @@ def heavy_imports() -> Iterator[None]:
     """
     gc.disable()
     try:
-        with quiet_imports():
+        with _signals_later(), quiet_imports():
             yield
     finally:
         gc.freeze()
         gc.enable()
         atexit.register(gc.freeze)
+
+
+@contextmanager
+def _signals_later() -> Iterator[None]:
+    """Hold Ctrl-C and SIGTERM back while the body runs: libraries that are half imported fail in ways of their own."""
+    came: list[int] = []
+    ending = (signal.SIGINT, signal.SIGTERM)
+    before = {kind: signal.signal(kind, lambda number, _: came.append(number)) for kind in ending}
+    try:
+        yield
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
+    for number in came[:1]:
+        signal.raise_signal(number)

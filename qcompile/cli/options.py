@@ -1,6 +1,7 @@
 """Arguments that several commands take, described once."""
 
 import argparse
+import math
 
 
 def add_recipe_options(parser: argparse.ArgumentParser) -> None:
@@ -37,3 +38,41 @@ def at_least_one(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 up")
     return number
+
+
+def finite(text: str) -> float:
+    """Argparse type of scales.
+
+    Raises:
+        ArgumentTypeError: no number, or an infinite one.
+    """
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"{text!r} is no finite number")
+    return number
+
+
+def seed(text: str) -> int:
+    """Argparse type of seeds.
+
+    Raises:
+        ArgumentTypeError: no whole number that torch takes for one.
+    """
+    number = int(text) if text.isdecimal() else -1
+    if not 0 <= number < 2**63:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 to 2^63 - 1")
+    return number
+
+
+def path(text: str) -> str:
+    """Argparse type of files and folders that are written.
+
+    Raises:
+        ArgumentTypeError: it is empty, as a shell variable that is not set is.
+    """
+    if not text:
+        raise argparse.ArgumentTypeError("the name is empty; name a place, or leave the option out")
+    return text

@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> int:
     from qcompile.report.page import check_libraries, missing_parts, render
     from qcompile.report.quantities import quantity
 
-    _check_out(options.out, options.artifact)
+    _check_out(options.out)
     check_libraries()
     content = gather(options.artifact, options.record, options.verified)
     page = render(content).encode("utf-8")
@@ -46,15 +46,13 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _check_out(out: Path, artifact: Path) -> None:
+def _check_out(out: Path) -> None:
     """Refuse a file that can't be written, or must not be, before any work is done."""
     from qcompile.errors import ArtifactError
+    from qcompile.outside import refuse_inside_artifact
 
     if out.suffix.lower() not in (".html", ".htm"):
         raise ArtifactError("unwritable", f"--out {out}: the page is an HTML file. Call it NAME.html.")
     if out.is_dir():
         raise ArtifactError("unwritable", f"--out {out} is a folder. Name a file in it.")
-    if artifact.resolve() in out.resolve().parents:
-        raise ArtifactError(
-            "unwritable", f"--out {out}: a file more would break the artifact {artifact}. Choose a place outside it."
-        )
+    refuse_inside_artifact(out, "--out")

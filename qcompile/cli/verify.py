@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import datetime
 import math
-import os
 import shlex
 import statistics
 import sys
@@ -65,11 +64,11 @@ def run(options: argparse.Namespace) -> int:
     from qcompile.cli.imports import heavy_imports
     from qcompile.cli.progress import shown
 
-    if options.record:
-        _check_record(options.record)
     with heavy_imports():
-        from qcompile.verify.record import record_of
+        from qcompile.verify.record import check_target, record_of, write
         from qcompile.verify.verification import Request, verify
+    if options.record:
+        check_target(options.record)
     with shown(silently=options.json) as progress:
         found = verify(
             options.artifact,
@@ -88,10 +87,11 @@ def run(options: argparse.Namespace) -> int:
             progress=progress,
         )
     command = shlex.join(["qcompile", *sys.argv[1:]])
-    plain = record_of(found, command, datetime.date.today().isoformat()).model_dump_json(indent=1)
+    record = record_of(found, command, datetime.date.today().isoformat())
+    # Before the record is written, so that a full disk does not take what was measured.
+    print(record.model_dump_json(indent=1) if options.json else text(found))
     if options.record:
-        options.record.write_text(plain + "\n", encoding="utf-8")
-    print(plain if options.json else text(found))
+        write(record, options.record)
     return 0 if found.holds else 1
 
 
@@ -186,6 +186,8 @@ def _suggestion(found: Report) -> str:
     ]
     for index, fragment in suggestion.fragments.items():
         lines.append(f"in place of `layers` of steps.{index}:\n\n{fragment.rstrip()}")
+    for index in suggestion.emptied:
+        lines.append(f"steps.{index} would have no layer left: take it out, or widen the bound")
     return "\n".join(lines)
 
 
@@ -209,17 +211,3 @@ def _bound(text: str) -> tuple[str, float]:
     except (ValueError, pydantic.ValidationError) as error:
         raise argparse.ArgumentTypeError(f"{text!r}: write KEY=NUMBER, for example max_step_error=0.05") from error
     return key, number
-
-
-def _check_record(path: Path) -> None:
-    """Refuse a file that can't be written, before any work is done."""
-    from qcompile.errors import MachineError
-
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise MachineError(
-            f"--record {path}: can't be written ({error.strerror or error}). Choose another place."
-        ) from error
-    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise MachineError(f"--record {path}: can't be written (a folder, or no permission). Choose another place.")

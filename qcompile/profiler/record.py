@@ -1,5 +1,6 @@
 """Running a step under torch's profiler."""
 
+import gzip
 import os
 import re
 import statistics
@@ -19,6 +20,7 @@ from torch.profiler import profile as torch_profile
 
 from qcompile.aot.dispatch import CompiledForward
 from qcompile.errors import ArtifactError, MachineError
+from qcompile.outside import refuse_inside_artifact
 from qcompile.profiler.kernels import OTHER, PACKAGE_MARK, Group, group_kernels, group_of
 
 _AROUND_KERNELS = re.compile(
@@ -101,6 +103,7 @@ def check_trace(trace: Path, overwrite: bool) -> None:
         )
     if trace.is_dir():
         raise ArtifactError("unwritable", f"--trace {trace} is a folder. Name a file in it.")
+    refuse_inside_artifact(trace, "--trace")
     if trace.exists() and not overwrite:
         raise ArtifactError(
             "exists", f"--trace {trace} exists and is left alone. Add --overwrite, or choose another name."
@@ -190,12 +193,25 @@ def _group_of_callers(event: Any) -> str:
     return group
 
 
+def _is_whole(trace: Path) -> bool:
+    """Whether a trace is there up to its last brace: torch says nothing where it could not write."""
+    if not trace.exists():
+        return False
+    last = b""
+    with gzip.open(trace) if trace.suffix == ".gz" else trace.open("rb") as file:
+        while part := file.read(1 << 20):
+            last = (last + part)[-64:]
+    return last.rstrip().endswith(b"}")
+
+
 def _export(profiler: Any, trace: Path) -> None:
     """Write the trace beside its place and move it there, so that an interruption leaves no half of one."""
     suffix = next(suffix for suffix in reversed(SUFFIXES) if trace.name.endswith(suffix))
     partial = trace.with_name(f".{trace.name}.{os.getpid()}{suffix}")
     try:
         profiler.export_chrome_trace(str(partial))
+        if not _is_whole(partial):
+            raise OSError("torch wrote no whole trace; is the disk full, or the one of temporary files?")
         partial.replace(trace)
     except OSError as error:
         raise MachineError(

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 import pydantic
 
-from qcompile.record_file import RecipeRun, read_record_file
+from qcompile.record_file import RecipeRun, check_record_file, read_record_file, write_record_file
 
 if TYPE_CHECKING:
     from qcompile.quality.bounds import Check
     from qcompile.verify.report import Arm, Report, SensitivityTable, Suggestion
 
+COMMAND = "qcompile verify"
 _RECORD = pydantic.ConfigDict(extra="forbid", frozen=True)
 
 
@@ -127,6 +128,8 @@ class SuggestionRecord(pydantic.BaseModel):
     """`steps.INDEX` to the YAML that takes the place of that step's `layers`."""
     bounds: tuple[CheckRecord, ...]
     """The bounds with the layers excluded."""
+    emptied: tuple[str, ...] = ()
+    """`steps.INDEX` of steps that would have no layer left, and so no fragment."""
 
 
 class VerificationRecord(RecipeRun):
@@ -192,7 +195,17 @@ def read(path: Path) -> VerificationRecord:
     Raises:
         ModelError: the file is missing or no record.
     """
-    return read_record_file(VerificationRecord, path, "qcompile verify")
+    return read_record_file(VerificationRecord, path, COMMAND)
+
+
+def check_target(path: Path) -> None:
+    """Refuse a file that no record can be written to; see `check_record_file`."""
+    check_record_file(VerificationRecord, path, COMMAND)
+
+
+def write(record: VerificationRecord, path: Path) -> None:
+    """Write a record to a file; see `write_record_file`."""
+    write_record_file(record, path, COMMAND)
 
 
 def _arm(arm: "Arm") -> ArmRecord:
@@ -242,6 +255,7 @@ def _suggestion(found: "Suggestion") -> SuggestionRecord:
         bytes_lost=found.bytes_lost,
         fragments={f"steps.{index}": fragment for index, fragment in found.fragments.items()},
         bounds=_checks(found.checks),
+        emptied=tuple(f"steps.{index}" for index in found.emptied),
     )
 
 

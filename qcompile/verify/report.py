@@ -62,6 +62,8 @@ class Suggestion:
     """Step index to YAML that takes the place of that step's `layers`."""
     checks: tuple[Check, ...]
     """The bounds with the layers excluded, as measured on the quantized model run eagerly."""
+    emptied: tuple[int, ...] = ()
+    """Indices of steps that would have no layer left; they have no fragment."""
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from qcompile.quality.reference import Reference, errors_of, measure
 from qcompile.recipe import Recipe
 from qcompile.selectors import Layers, matches
 from qcompile.steps import Phase
+from qcompile.steps.quantize import Quantize
 from qcompile.subject import Subject
 from qcompile.verify.report import Sensitivity, Suggestion
 from qcompile.verify.sensitivity import groups, swapped_back
@@ -67,12 +68,15 @@ def suggest(
         )
     chosen = _pruned(list(rows[: _shortest(rows, meets)]), meets)
     layers = [layer for row in chosen for layer in row.layers]
+    emptied = _emptied(manifest, layers)
+    fragments = _fragments(recipe, manifest, subject, [row.name for row in chosen], layers)
     return Suggestion(
         excluded=tuple(row.name for row in chosen),
         layers=tuple(layers),
         bytes_lost=sum(row.bytes_saved for row in chosen),
-        fragments=_fragments(recipe, manifest, subject, [row.name for row in chosen], layers),
+        fragments={index: fragment for index, fragment in fragments.items() if index not in emptied},
         checks=checked(chosen),
+        emptied=emptied,
     )
 
 
@@ -109,6 +113,15 @@ def _checks(subject: Subject, reference: Reference, bounds: Bounds, compiled_err
     }
     measured.step_errors = tuple(math.hypot(error, compiled_error) for error in measured.step_errors)
     return checks(bounds, measured, subject.denoiser)
+
+
+def _emptied(manifest: Manifest, layers: Collection[str]) -> tuple[int, ...]:
+    """Steps all of whose layers are among `layers`: `plan` refuses a step that has none left."""
+    of_steps: dict[int, set[str]] = {}
+    for change in manifest.changes:
+        if change.component == manifest.denoiser and change.kind == Quantize.kind and change.action:
+            of_steps.setdefault(change.step, set()).add(change.module)
+    return tuple(index for index, names in of_steps.items() if names <= set(layers))
 
 
 def _fragments(

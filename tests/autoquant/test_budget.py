@@ -48,6 +48,25 @@ def test_out_of_budget_is_an_error_that_says_what_is_missing(cache: Path) -> Non
     assert [shape.rows for shape, _ in again.asked] == [48, 96]
 
 
+def test_part_of_a_run_takes_no_figures_away(cache: Path) -> None:
+    few = autoquant_step(candidates=["int8_dynamic", "int8_weight_only"])
+    run(make_recipe(few), FakeTimer(seconds=1), cache)
+    with pytest.raises(PlanError, match="2 s were not enough; not measured: float8_weight_only"):
+        run(make_recipe(autoquant_step(budget_s=2)), FakeTimer(seconds=1), cache)
+    again = FakeTimer()
+    run(make_recipe(few), again, cache)
+    assert again.asked == []
+
+
+def test_errors_there_was_no_time_for_are_named(cache: Path) -> None:
+    run(make_recipe(), FakeTimer(), cache)
+    ticks = iter(range(0, 10_000, 100))
+    model, inputs = tiny()
+    late = {"device": "cpu", "cache": cache, "timer": FakeTimer(), "clock": lambda: next(ticks)}
+    with pytest.raises(PlanError, match="not measured: .*the error of int8_dynamic in 6 layers"):
+        resolve(make_recipe(autoquant_step(budget_s=50)), model=model, example_inputs=inputs, **late)
+
+
 def test_out_of_budget_can_leave_layers_as_they_are(cache: Path) -> None:
     slow = FakeTimer(seconds=1)
     recipe = make_recipe(

@@ -109,6 +109,11 @@ def test_all_arms_get_the_same_inputs(eager_artifact: Path) -> None:
     assert seen.keys() == set(names)
 
 
+def test_inputs_and_limit_are_the_originals_whatever_comes_first(eager_artifact: Path) -> None:
+    stand = make_stand(Found(), read_artifact(eager_artifact), {}, ("eager_quantized", "eager"), CPU)
+    assert list(stand.pipelines) == ["original", "artifact"]
+
+
 def recipe_with(*compiled: dict) -> recipes.Recipe:
     steps = [*eager_steps(), *({"compile": options} for options in compiled)]
     call = demo_data()["call"] | {"num_inference_steps": 1}

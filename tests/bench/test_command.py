@@ -5,9 +5,11 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+from conftest import DEMO
 from test_recipes import tables
 
 from qcompile.bench import arms, run
@@ -39,6 +41,43 @@ def test_bad_options(
 ) -> None:
     assert main(["bench", str(eager_artifact), *words]) == code
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["--arms", "aott"], 2, "--arms aott: there is no such arm; did you mean"),
+        (["--arms", "aot_graphs"], 3, "--arms aot_graphs: CUDA graphs need a GPU"),
+        (["--arms", "eager", "--cold-arms", "aot"], 2, "--cold-arms aot: not among the arms of this run"),
+        (["--against", "/nowhere/at/all"], 2, "no such folder"),
+        (["--device", "tpu"], 2, "--device tpu"),
+    ],
+)
+def test_bad_options_are_refused_before_a_recipe_is_applied(
+    words: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    device = [] if "--device" in words else ["--device", "cpu"]
+    assert main(["bench", str(DEMO), *device, *words]) == code
+    found = capsys.readouterr()
+    assert message in found.err
+    assert "plan" not in found.err
+
+
+@pytest.mark.slow
+def test_ended_by_the_system_the_record_is_written(eager_artifact: Path, tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    words = ["bench", str(eager_artifact), *ARM, "--steps", "1000000", *QUICK[2:], "--record", str(path)]
+    with subprocess.Popen(
+        [sys.executable, "-m", "qcompile.cli", *words], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    ) as process:
+        said = ""
+        while "rounds of" not in said and (character := process.stderr.read(1)):
+            said += character
+        time.sleep(2)
+        process.terminate()
+        process.stderr.read()
+    assert process.returncode == 130
+    assert read(path).find("eager_quantized", "step").count > 1
 
 
 @pytest.mark.parametrize("words", [[], ["--record"], ["--record", "measured"], ["--against", "a", "b"]])

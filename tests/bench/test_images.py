@@ -1,34 +1,45 @@
+from collections.abc import Callable
 from contextlib import contextmanager, nullcontext
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from conftest import demo_data
 from torch import nn
 
-from qcompile.artifact.read import read_artifact
 from qcompile.bench import images
-from qcompile.bench.arms import Stand
 from qcompile.bench.found import Found
 from qcompile.bench.images import ComponentClock
 from qcompile.bench.timing import Rounds
+from qcompile.pipeline import load_pipeline
+from qcompile.recipe import Recipe
+from qcompile.source import find_folder
+from qcompile.subject import subject_of_pipeline
 
 CPU = torch.device("cpu")
 
 
-def test_pictures_and_costs_of_a_batch_are_those_of_each(eager_artifact: Path) -> None:
-    artifact = read_artifact(eager_artifact)
-    (label,) = artifact.manifest.shapes
-    artifact.manifest.shapes[label] = artifact.manifest.shapes[label].model_copy(update={"batch": 4})
+def test_pictures_and_costs_of_a_batch_are_those_of_each() -> None:
     found, rounds = Found(), Rounds({"eager": [200.0, 200.0], "jit": []}, {"jit": "out of memory"})
-    images._keep(found, rounds, Stand(artifact, CPU), label, (), usd_per_hour=3.6)
+    images._keep(found, rounds, 4, "one", (), usd_per_hour=3.6)
     values = {item.metric: (item.value, item.unit) for item in found.measured}
     assert values == {
         "image": (50.0, "ms"),  # four in 200 ms
         "images": (20.0, "image/s"),
         "cost": (pytest.approx(0.05), "USD/1000 images"),  # 50 s at 3.6 USD an hour
     }
-    assert found.absent == {f"jit, image at {label}": "out of memory"}
+    assert found.absent == {"jit, image at one": "out of memory"}
+
+
+@pytest.mark.parametrize("call", [{"num_images_per_prompt": 2}, {"prompt": ["a red circle", "a blue square"]}])
+def test_every_image_of_a_call_counts(call: dict, make_recipe: Callable[..., Recipe]) -> None:
+    """Whatever makes them several: the declared batch, prompts, or images of each."""
+    recipe = make_recipe(call=demo_data()["call"] | {"num_inference_steps": 1} | call)
+    pipeline = load_pipeline(find_folder(recipe.header.model.id, None), torch.bfloat16, CPU)
+    painted: set[int] = set()
+    with torch.no_grad():
+        images._paint(subject_of_pipeline(recipe, pipeline), "128x128_b1", painted)
+    assert painted == {2}
 
 
 class Decoder(nn.Module):

@@ -113,8 +113,9 @@ def test_what_something_else_wrote_is_not_overwritten(tmp_path: Path) -> None:
 
 
 def test_a_record_is_not_put_into_an_artifact(eager_artifact: Path) -> None:
-    with pytest.raises(ArtifactError, match="is an artifact, which takes no other files"):
-        check_target(eager_artifact)
+    for path in (eager_artifact, eager_artifact / "bench.json", eager_artifact / "new" / "bench.json"):
+        with pytest.raises(ArtifactError, match="is an artifact, which takes no other files"):
+            check_target(path)
 
 
 @pytest.mark.parametrize("path", sorted((RECIPES / "measured").glob("*.json")), ids=lambda path: path.name)

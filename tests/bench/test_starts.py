@@ -18,16 +18,19 @@ ONE = "128x128_b1"
 
 
 def test_interrupted_between_cold_starts(eager_artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[str] = []
+
     def start(arm: str, *_: object) -> dict[str, float]:
-        if arm == "eager_quantized":
+        started.append(arm)
+        if len(started) == 2:
             raise KeyboardInterrupt
         return {"load": 2.0, "first_step": 1.0, "start_to_first_step": 3.0}
 
     monkeypatch.setattr(starts, "cold_start", start)
     record, interrupted = bench(eager_artifact, Options(arms=BOTH, **(QUICK | {"cold_starts": 1})), "typed")
     assert interrupted
-    assert record.find("eager", "cold, load").value == 2.0
-    assert record.arms == {"eager"}
+    assert record.find(started[0], "cold, load").value == 2.0
+    assert record.arms == {started[0]}
 
 
 def test_a_process_that_fails_leaves_the_other_figures(eager_artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,6 +59,26 @@ def test_cold_starts_of_some_arms_only(eager_artifact: Path, monkeypatch: pytest
     assert record.find("eager_quantized", "step") is not None
     with pytest.raises(PlanError, match="--cold-arms jit: not among the arms of this run; allowed here: eager"):
         bench(eager_artifact, Options(arms=("eager",), cold_arms=("jit",)), "typed")
+
+
+def test_arms_are_started_in_turn(eager_artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the machine does meanwhile should not fall on one arm."""
+    started: list[str] = []
+
+    def start(arm: str, *_: object) -> dict[str, float]:
+        started.append(arm)
+        if arm == "aot":
+            raise MachineError("killed")
+        return {"first_step": float(len(started))}
+
+    monkeypatch.setattr(starts, "cold_start", start)
+    found, artifact, cpu = Found(), read_artifact(eager_artifact), torch.device("cpu")
+    starts.time_cold_starts(found, artifact, ("eager", "jit", "aot"), {}, cpu, 6, False, Silent())
+    assert started.count("aot") == 1
+    rounds = [started[:3], *([started[at], started[at + 1]] for at in range(3, len(started), 2))]
+    assert [set(names) for names in rounds] == [{"eager", "jit", "aot"}, *[{"eager", "jit"}] * 5]
+    assert len({tuple(names) for names in rounds[1:]}) == 2
+    assert found.absent == {"aot, cold start": "killed"}
 
 
 def test_first_steps_of_cold_starts_are_compared(eager_artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import demo_data, eager_steps
+from conftest import DEMO, demo_data, eager_steps
 
 from cli.conftest import Result, everything
 
@@ -103,7 +103,7 @@ def test_a_file_of_50_megabytes(cli: Callable[..., Result], here: Path) -> None:
         file.truncate(50_000_000)
     result = cli("validate", "big.yaml")
     assert result.code == 2
-    assert "big.yaml: 50.0 MB is no recipe" in result.complaint
+    assert "big.yaml: more than 1.0 MB, which is no recipe" in result.complaint
 
 
 def test_a_file_that_is_no_text(cli: Callable[..., Result], here: Path) -> None:
@@ -125,13 +125,27 @@ def test_a_name_that_is_not_the_files(cli: Callable[..., Result], write_recipe: 
     [
         ("version", "write KEY=VALUE"),
         ("steps.9.quantize.scheme=x", "'9' is no index here; the list has 3 entries"),
+        ("steps.²=x", "'²' is no index here"),
+        ("version=two", "--set version=two: version: input should be a valid integer"),
+        ("steps.2.quantize.schem=x", "--set steps.2.quantize.schem=x: steps.2.quantize.schem: unknown key"),
         ("steps.2.quantise.scheme=x", "there is no 'quantise' here; did you mean 'quantize'?"),
         ("version.major=1", "version is a single value"),
         ("steps.2.quantize.scheme=int9", "no scheme is called 'int9'"),
         ("verify={", "not valid YAML"),
         ("call=*a", "not valid YAML"),
     ],
-    ids=["no-value", "no-index", "no-key", "below-a-value", "no-scheme", "no-yaml", "alias"],
+    ids=[
+        "no-value",
+        "no-index",
+        "no-digit",
+        "no-number",
+        "unknown",
+        "no-key",
+        "below-a-value",
+        "no-scheme",
+        "no-yaml",
+        "alias",
+    ],
 )
 def test_an_override_that_is_wrong(
     cli: Callable[..., Result], write_recipe: Callable[..., Path], override: str, piece: str
@@ -167,8 +181,15 @@ def layers(key: str, pattern: str) -> list[dict]:
         ),
         ({"call": {"promt": "a"}}, "call.promt: FluxPipeline takes no 'promt'; did you mean 'prompt'?"),
         ({"call": {"prompt": "a", "height": 128}}, "call.height: sizes are declared under shapes"),
+        ({"call": {"prompt": None}}, "call: FluxPipeline can't be called with it (prompt: None): Provide either"),
+        ({"call": {"prompt": "a", "num_inference_steps": "abc"}}, "num_inference_steps: 'abc'"),
+        ({"call": {"prompt": "a", "num_inference_steps": 0}}, "Mend the recipe's call"),
+        (
+            {"shapes": [{"height": 128, "width": 128}, {"height": 129, "width": 128}]},
+            "shapes.1.height: 129 is no multiple of 8, which FluxPipeline needs; it would round it. Use 128 or 136.",
+        ),
     ],
-    ids=["include", "exclude", "no-linear", "component", "argument", "size-in-call"],
+    ids=["include", "exclude", "no-linear", "component", "argument", "size-in-call", "empty", "word", "zero", "size"],
 )
 def test_a_recipe_that_does_not_fit_its_model(
     cli: Callable[..., Result], write_recipe: Callable[..., Path], changes: dict, piece: str
@@ -179,3 +200,49 @@ def test_a_recipe_that_does_not_fit_its_model(
         assert result.code == 2
         assert piece in result.complaint
     assert everything(path.parent) == {"small.yaml"}
+
+
+@pytest.mark.parametrize("words", [("apply", DEMO, "--out", ""), ("bench", DEMO, "--out", "")])
+def test_a_name_that_is_empty(cli: Callable[..., Result], here: Path, words: tuple) -> None:
+    """A shell variable that is not set."""
+    result = cli(*words)
+    assert result.code == 2
+    assert "--out: the name is empty" in result.complaint
+    assert everything(here) == set()
+
+
+@pytest.mark.parametrize(
+    ("words", "piece"),
+    [
+        (("--seed", "99999999999999999999"), "argument --seed: '99999999999999999999' is no whole number from 0 to"),
+        (("--seed=-1",), "argument --seed: '-1' is no whole number"),
+        (("--guidance", "nan"), "argument --guidance: 'nan' is no finite number"),
+        (("--guidance", "much"), "argument --guidance: 'much' is no finite number"),
+        (
+            ("--height", "100"),
+            "--height: 100 is no multiple of 8, which FluxPipeline needs; it would round it. Use 96 or 104.",
+        ),
+        (("--width", "3"), "--width: 3 is no multiple of 8, which FluxPipeline needs; it would round it. Use 8."),
+    ],
+)
+def test_values_that_generate_can_not_have(
+    cli: Callable[..., Result], here: Path, eager_artifact: Path, words: tuple, piece: str
+) -> None:
+    result = cli("generate", eager_artifact, "--prompt", "a", *words)
+    assert result.code == 2
+    assert piece in result.complaint
+    assert everything(here) == set()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("generate", "--prompt", "a", "--out", "y.png"), ("compare", "--out", "y.png"), ("profile", "--trace", "y.json")],
+    ids=lambda words: words[0],
+)
+def test_no_file_is_put_into_an_artifact(cli: Callable[..., Result], eager_artifact: Path, words: tuple) -> None:
+    *options, name = words[1:]
+    before = everything(eager_artifact)
+    result = cli(words[0], eager_artifact, *options, eager_artifact / name)
+    assert result.code == 2
+    assert "is an artifact, which takes no other files. Choose a place outside it" in result.complaint
+    assert everything(eager_artifact) == before

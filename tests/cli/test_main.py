@@ -1,5 +1,7 @@
 """Dispatch, exit codes, and what is imported when."""
 
+import shlex
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +11,8 @@ from conftest import DEMO
 
 import qcompile
 from cli.conftest import Result, command, run_process
-from qcompile.cli import BUG, COMMANDS, INTERRUPTED, UNREAD, validate
+from qcompile.cli import BUG, COMMANDS, INTERRUPTED, TERMINATED, UNREAD, validate
+from qcompile.cli.imports import heavy_imports
 
 HEAVY = ("torch", "diffusers", "transformers", "torchao", "rich", "numpy")
 
@@ -82,6 +85,34 @@ def raising(error: BaseException) -> Callable[[object], int]:
         raise error
 
     return run
+
+
+def test_what_the_system_refuses_is_no_bug(cli: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(validate, "run", raising(OSError(28, "No space left on device", "out.txt")))
+    result = cli("validate", DEMO)
+    assert result.code == 3
+    assert "out.txt: No space left on device. The system refused that" in result.complaint
+    assert run_process(["sh", "-c", f"{shlex.join(command('schema'))} >&-"], Path()).code == 0
+    assert "No space left" in run_process(["sh", "-c", f"{shlex.join(command('schema'))} >/dev/full"], Path()).err
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, INTERRUPTED), (signal.SIGTERM, TERMINATED)])
+def test_signals_wait_until_libraries_are_imported(
+    cli: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, number: int, code: int
+) -> None:
+    """What is half imported fails in ways of its own, and the message would call it a bug."""
+    reached: list[str] = []
+
+    def run(options: object) -> int:
+        with heavy_imports():
+            signal.raise_signal(number)
+            reached.append("imported")
+        reached.append("went on")
+        return 0
+
+    monkeypatch.setattr(validate, "run", run)
+    assert cli("validate", DEMO).code == code
+    assert reached == ["imported"]
 
 
 def test_a_bug_says_so_and_is_70(cli: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,7 +56,7 @@ def test_what_is_refused(cli: Callable[..., Result], here: Path, arguments: tupl
 def test_no_file_is_put_into_an_artifact(cli: Callable[..., Result], here: Path) -> None:
     result = cli("report", ARTIFACT, "--out", ARTIFACT / "report.html")
     assert result.code == 2
-    assert "a file more would break the artifact" in result.complaint
+    assert "is an artifact, which takes no other files" in result.complaint
     assert not (ARTIFACT / "report.html").exists()
 
 

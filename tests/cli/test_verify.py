@@ -91,10 +91,28 @@ def test_metrics_that_can_not_be_had(cli: Callable[..., Result], artifact: Path)
         assert "--lpips needs torchmetrics" in result.complaint
 
 
-@pytest.mark.parametrize("record", ["file/v.json", "folder"])
-def test_a_record_that_can_not_be_written(cli: Callable[..., Result], here: Path, record: str) -> None:
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ("file/v.json", "file/v.json: nothing can be written under file"),
+        ("folder", "folder is a folder"),
+        ("mine.yaml", "mine.yaml is there and no record of `qcompile verify`"),
+        ("made/qcompile.json", "made/qcompile.json: /"),
+        ("made/deep/v.json", "made/deep/v.json: "),
+        ("/dev/full", "/dev/full is there and no record"),
+    ],
+)
+def test_a_place_that_is_not_for_records(cli: Callable[..., Result], here: Path, record: str, message: str) -> None:
     Path("file").touch()
-    Path("folder").mkdir()
+    Path("mine.yaml").write_text("name: mine\n")
+    for folder in ("folder", "made"):
+        Path(folder).mkdir()
+    Path("made/qcompile.json").write_text("{}")
     result = cli("verify", "nothing", "--record", record)
-    assert result.code == 3
-    assert f"--record {record}: can't be written" in result.complaint
+    assert result.code == 2
+    assert f"--record {message}" in result.complaint
+    assert Path("mine.yaml").read_text() == "name: mine\n"
+    assert Path("made/qcompile.json").read_text() == "{}"
+    assert sorted(path.name for path in Path().iterdir()) == ["file", "folder", "made", "mine.yaml"]
+    cli("verify", "nothing", "--record", "new/deep/v.json")
+    assert not Path("new").exists()

@@ -94,9 +94,9 @@ def main() -> int:
         parser.error("nothing to measure: name recipes, --shapes or --scopes")
     failed = [name for name in options.recipes if not measure(name, options.records, options.keep)]
     if options.shapes:
-        print(json.dumps(shapes(), indent=1))
+        print(json.dumps(shapes(options.keep), indent=1))
     if options.scopes:
-        print(json.dumps(scopes(), indent=1))
+        print(json.dumps(scopes(options.keep), indent=1))
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0
@@ -108,25 +108,26 @@ def measure(name: str, records: Path, keep: bool) -> bool:
     words = ["bench", f"recipes/{name}.yaml", "--model", model(chosen.family), *sets(*chosen.overrides, *RANDOM)]
     beside = [str(applied(other)) for other in chosen.beside]
     against = ["--against", *beside] if beside else []
+    remove(out)  # what an earlier --keep left: here it is made anew
     done = qcompile(*words, "--out", str(out), *chosen.options, *against, "--note", NOTE, "--record", str(records))
     if not keep:
         remove(out, *(ARTIFACTS / other for other in chosen.beside))
     return done
 
 
-def shapes() -> dict[str, float]:
+def shapes(keep: bool) -> dict[str, float]:
     """GPU memory of a loaded artifact before and while it paints 1024x1024, for one and for four declared sizes."""
     folders = {"one": applied("flux_fp8_row"), "four": applied("flux_fp8_row", "four", FOUR_SIZES)}
     found = {
         title: cold_start("aot", ROOT / folder, "cuda", "1024x1024_b1", image=True) for title, folder in folders.items()
     }
-    remove(folders["four"])
+    remove(folders["four"], *(() if keep else (folders["one"],)))
     return {
         f"{metric}, four / one": found["four"][metric] / found["one"][metric] for metric in ("resident_gpu", "peak_gpu")
     } | {f"resident_gpu, {title}": values["resident_gpu"] for title, values in found.items()}
 
 
-def scopes() -> dict[str, float]:
+def scopes(keep: bool) -> dict[str, float]:
     """Seconds of building by blocks and whole, and a step of each, timed in turn."""
     blocks, full = applied("flux_fp8_row"), applied("flux_fp8_row", "full", ONE_SIZE, "steps.3.compile.scope=full")
     seconds = [
@@ -134,9 +135,10 @@ def scopes() -> dict[str, float]:
     ]
     record = ROOT / ARTIFACTS / "scopes.json"
     words = ["bench", str(blocks), "--against", str(full), "--arms", "aot", "--images", "0"]
-    qcompile(*words, "--cold-starts", "0", "--no-limits", "--steps", "30", "--record", str(record))
+    if not qcompile(*words, "--cold-starts", "0", "--no-limits", "--steps", "30", "--record", str(record)):
+        raise SystemExit(f"{blocks} and {full} could not be measured")
     ratios = {f"{item['arm']} / {item['over']}": item["value"] for item in json.loads(record.read_text())["ratios"]}
-    remove(full)
+    remove(full, *(() if keep else (blocks,)))
     return {
         "build, blocks, s": seconds[0],
         "build, full, s": seconds[1],

@@ -10,7 +10,7 @@ import torch
 import yaml
 from conftest import DEMO, demo_data, eager_steps
 
-from qcompile.errors import ArtifactError, ModelError, PlanError
+from qcompile.errors import ArtifactError, MachineError, ModelError, PlanError
 from qcompile.opening import load
 from qcompile.profiler.arms import arm_of_recipe
 from qcompile.profiler.kernels import COMPILED, PACKAGE_MARK
@@ -91,6 +91,25 @@ def test_an_interrupted_export_leaves_nothing(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(torch.profiler.profile, "export_chrome_trace", half)
     with pytest.raises(KeyboardInterrupt):
         record(lambda: torch.ones(3) + 1, 1, torch.device("cpu"), tmp_path / "trace.json")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["trace.json", "trace.json.gz"])
+@pytest.mark.parametrize("content", [b"", b'{"traceEvents": [{"name": "ha', None])
+def test_a_trace_that_is_not_whole_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: bytes | None
+) -> None:
+    """torch writes in C++ and says nothing of a full disk."""
+
+    def cut(self: object, path: str) -> None:
+        if content is not None:
+            Path(path).write_bytes(gzip.compress(content) if path.endswith(".gz") else content)
+
+    monkeypatch.setattr(torch.profiler.profile, "export_chrome_trace", cut)
+    with pytest.raises(
+        MachineError, match=f"--trace .*{name}: can't be written .torch wrote no whole trace; is the disk"
+    ):
+        record(lambda: torch.ones(3) + 1, 1, torch.device("cpu"), tmp_path / name)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from qcompile.artifact.read import read_artifact
+from qcompile.cli.verify import text
 from qcompile.errors import PlanError, VerifyError
 from qcompile.verify.report import Report
 from qcompile.verify.sensitivity import role
@@ -55,6 +56,17 @@ def test_a_step_that_chose_by_default_keeps_its_choice(tmp_path: Path) -> None:
     changes = read_artifact(make(pasted, tmp_path / "b")).manifest.changes
     chosen = {change.module for change in read_artifact(artifact).manifest.changes if change.action}
     assert {change.module for change in changes if change.action} == chosen - set(found.suggestion.layers)
+
+
+@pytest.mark.slow
+def test_a_bound_that_leaves_nothing_quantized(tmp_path: Path) -> None:
+    artifact = make(short(steps=[{"quantize": QUANTIZE}]), tmp_path / "a")
+    found, _ = suggested(artifact, 1e-4)
+    chosen = {change.module for change in read_artifact(artifact).manifest.changes if change.action}
+    assert set(found.suggestion.layers) == chosen
+    assert found.suggestion.emptied == (0,)
+    assert found.suggestion.fragments == {}
+    assert "steps.0 would have no layer left: take it out, or widen the bound" in text(found)
 
 
 def test_a_bound_that_holds_needs_nothing(small_artifact: Path) -> None:
