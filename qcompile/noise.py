@@ -49,3 +49,24 @@ def quiet_libraries() -> Iterator[None]:
                 switch.enable_progress_bar()
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)
+
+
+@contextmanager
+def truncations() -> Iterator[list[str]]:
+    """Collect what diffusers says of prompts that it cuts. To be entered inside of `quiet_libraries`."""
+    found: list[str] = []
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if "truncated" in record.getMessage():
+                found.append(" ".join(record.getMessage().split()))
+
+    logger = logging.getLogger("diffusers")
+    handlers, level, propagate = logger.handlers, logger.level, logger.propagate
+    logger.handlers, logger.propagate = [Keep()], False
+    logger.setLevel(logging.WARNING)
+    try:
+        yield found
+    finally:
+        logger.handlers, logger.propagate = handlers, propagate
+        logger.setLevel(level)

@@ -189,8 +189,8 @@ def _explain(
 ) -> str:
     at = (*place, *error["loc"])
     if error["type"] == "extra_forbidden":
-        known = _fields(model, error["loc"][:-1])
-        return f"{document.where(at)}: unknown key {at[-1]!r}; {nearest(str(at[-1]), (*known, *also))}."
+        known = (*_fields(model, error["loc"][:-1]), *(also if len(error["loc"]) == 1 else ()))
+        return f"{document.where(at)}: unknown key {at[-1]!r}; {nearest(str(at[-1]), known)}."
     if error["type"] == "missing":
         return f"{document.where(at[:-1])}: the key {at[-1]!r} is missing."
     message = error["msg"].removeprefix("Value error, ")

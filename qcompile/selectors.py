@@ -17,6 +17,9 @@ import pydantic
 
 from qcompile.errors import PlanError
 
+BY_GLOB = ("not included", "excluded by")
+"""Beginnings of the reasons that globs give; `where` has others."""
+
 
 class Includes(pydantic.BaseModel):
     """`{includes: N}`: N is one of the numbers looked at."""
@@ -114,10 +117,10 @@ def select(
 
 def _why_not(layers: Layers, name: str, candidate: Candidate, place: str) -> str | None:
     if not any(matches(pattern, name) for pattern in layers.include):
-        return "not included"
+        return BY_GLOB[0]
     for pattern in layers.exclude:
         if matches(pattern, name):
-            return f"excluded by {pattern}"
+            return f"{BY_GLOB[1]} {pattern}"
     where = layers.where
     features = (candidate.in_features, candidate.out_features)
     if where.type is not None and candidate.type != where.type:

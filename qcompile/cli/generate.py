@@ -88,10 +88,14 @@ def run(options: argparse.Namespace) -> int:
             raise EnvironmentMismatch(error.fields, f"{error} {remedies}") from error
         seed = artifact.manifest.verification.seed if options.seed is None else options.seed
         call = _call(artifact.manifest, options)
-        images, seconds = _paint(pipeline, call, seed, progress)
+        images, seconds, cut = _paint(pipeline, call, seed, progress)
+        for note in cut:
+            with stage(progress, note):
+                pass
     files = _save(images, out, options.overwrite)
     if options.json:
-        print(json.dumps({"images": files, "seed": seed, "call": call, "seconds": round(seconds, 3)}, indent=1))
+        found = {"images": files, "seed": seed, "call": call, "seconds": round(seconds, 3), "notes": cut}
+        print(json.dumps(found, indent=1))
     else:
         verb = "is" if len(files) == 1 else "are"
         print(f"{', '.join(files)} {verb} there: {_described(images[0], call, seed)}, {seconds:.2f} s")
@@ -135,11 +139,12 @@ def _call(manifest: Manifest, options: argparse.Namespace) -> dict[str, Any]:
     return call | {"prompt": [options.prompt] * shape.batch if shape.batch > 1 else options.prompt}
 
 
-def _paint(pipeline: Any, call: dict[str, Any], seed: int, progress: Progress) -> tuple[list[Any], float]:
+def _paint(pipeline: Any, call: dict[str, Any], seed: int, progress: Progress) -> tuple[list[Any], float, list[str]]:
+    """The images, seconds, and what was said of prompts that are too long."""
     import torch
 
     from qcompile.errors import ModelError
-    from qcompile.noise import quiet_libraries
+    from qcompile.noise import quiet_libraries, truncations
     from qcompile.pipeline import check_call, check_size
     from qcompile.progress import stage
     from qcompile.subject import quiet
@@ -147,14 +152,14 @@ def _paint(pipeline: Any, call: dict[str, Any], seed: int, progress: Progress) -
     check_call(pipeline, call)
     check_size(pipeline, call.get("height"), call.get("width"), "--")
     started = time.perf_counter()
-    with stage(progress, "paint"), quiet_libraries(), quiet(pipeline), torch.no_grad():
+    with stage(progress, "paint"), quiet_libraries(), truncations() as cut, quiet(pipeline), torch.no_grad():
         result = pipeline(**call, generator=torch.Generator("cpu").manual_seed(seed))
     images = getattr(result, "images", None)
     if images is None:
         raise ModelError(
             f"{type(pipeline).__name__} gives no images ({', '.join(result)}). Use qcompile.load in Python."
         )
-    return list(images), time.perf_counter() - started
+    return list(images), time.perf_counter() - started, cut
 
 
 def _save(images: list[Any], out: Path, overwrite: bool) -> list[str]:
@@ -170,7 +175,7 @@ def _save(images: list[Any], out: Path, overwrite: bool) -> list[str]:
         except OSError as error:
             name.unlink(missing_ok=True)
             raise MachineError(
-                f"--out {name}: can't be written ({error.strerror or error}). Choose another place."
+                f"--out {name}: can't be written ({error.strerror or error}). Choose another place or format."
             ) from error
     return [str(name) for name in names]
 

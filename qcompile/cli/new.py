@@ -27,6 +27,8 @@ def run(options: argparse.Namespace) -> int:
     from qcompile.errors import RecipeError
     from qcompile.gallery import find_recipe
 
+    if Path(options.name).name != options.name:
+        raise RecipeError(f"NAME {options.name!r}: a word without folders; --out FILE says where the file goes.")
     source = find_recipe(options.source)
     target = Path(options.out or f"{options.name}.yaml")
     recipes.read(source)

@@ -11,7 +11,7 @@ import pydantic
 from qcompile.change import Change
 from qcompile.errors import PlanError, StepError, nearest
 from qcompile.schemes import SCHEMES, Scheme, Settings
-from qcompile.selectors import Candidate, Layers, select
+from qcompile.selectors import BY_GLOB, Candidate, Layers, select
 from qcompile.steps.autoquant import AUTOQUANT, Autoquant
 from qcompile.steps.calibration import inputs_of
 from qcompile.steps.step import ComponentStep, Phase, Target, Workshop
@@ -121,12 +121,14 @@ class Quantize(ComponentStep):
                     raise PlanError(_unfit(place, name, layer, seen, unfit))
                 reason = unfit
             found.append(self._change(target, name, layer, seen, reason))
+        if not found:
+            raise PlanError(f"{place}: {target.component} has no linear at all.")
         if not any(change.action for change in found):
+            # What the globs take in says more than what they leave out.
+            example = next((change for change in found if not (change.reason or "").startswith(BY_GLOB)), found[0])
             raise PlanError(
-                f"{place}: no linear of {target.component} is left to quantize; of {len(found)} linears the first, "
-                f"{found[0].module!r}, is left alone because: {found[0].reason}."
-                if found
-                else f"{place}: {target.component} has no linear at all."
+                f"{place}: no linear of {target.component} is left to quantize; of {len(found)} linears one, "
+                f"{example.module!r}, is left alone because: {example.reason}."
             )
         return tuple(found)
 

@@ -110,6 +110,17 @@ def test_generate_uses_what_the_artifact_was_made_for(
         assert image.size == (128, 96)
 
 
+def test_a_prompt_that_is_cut_is_told(cli: Callable[..., Result], eager_artifact: Path) -> None:
+    words = ("generate", eager_artifact, "--steps", "1", "--overwrite", "--prompt")
+    assert "truncated" not in cli(*words, "a red star").err
+    result = cli(*words, "a red star " * 100)
+    assert result.code == 0
+    assert "truncated because `max_sequence_length` is set to 32 tokens" in result.err
+    notes = json.loads(cli(*words, "a red star " * 100, "--json").out)["notes"]
+    assert notes
+    assert all("truncated" in note for note in notes)
+
+
 def test_the_seed_decides_the_image(cli: Callable[..., Result], eager_artifact: Path, here: Path) -> None:
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         call = ("--prompt", "a red star", "--steps", "1", "--seed", seed, "--out", f"{name}.png")

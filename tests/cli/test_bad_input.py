@@ -179,6 +179,17 @@ def layers(key: str, pattern: str) -> list[dict]:
             {"steps": [{"quantize": QUANTIZE | {"component": "unet"}}]},
             "steps.0.quantize.component: the model has no component 'unet'; allowed here: ",
         ),
+        (
+            {
+                "steps": [
+                    {
+                        "quantize": QUANTIZE
+                        | {"layers": {"include": ["transformer_blocks.**"], "where": {"min_rows": 99999}}}
+                    }
+                ]
+            },
+            "is left alone because: rows under min_rows 99999",
+        ),
         ({"call": {"promt": "a"}}, "call.promt: FluxPipeline takes no 'promt'; did you mean 'prompt'?"),
         ({"call": {"prompt": "a", "height": 128}}, "call.height: sizes are declared under shapes"),
         ({"call": {"prompt": None}}, "call: FluxPipeline can't be called with it (prompt: None): Provide either"),
@@ -189,7 +200,19 @@ def layers(key: str, pattern: str) -> list[dict]:
             "shapes.1.height: 129 is no multiple of 8, which FluxPipeline needs; it would round it. Use 128 or 136.",
         ),
     ],
-    ids=["include", "exclude", "no-linear", "component", "argument", "size-in-call", "empty", "word", "zero", "size"],
+    ids=[
+        "include",
+        "exclude",
+        "no-linear",
+        "component",
+        "rows",
+        "argument",
+        "size-in-call",
+        "empty",
+        "word",
+        "zero",
+        "size",
+    ],
 )
 def test_a_recipe_that_does_not_fit_its_model(
     cli: Callable[..., Result], write_recipe: Callable[..., Path], changes: dict, piece: str

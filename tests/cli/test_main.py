@@ -111,7 +111,12 @@ def test_signals_wait_until_libraries_are_imported(
         return 0
 
     monkeypatch.setattr(validate, "run", run)
-    assert cli("validate", DEMO).code == code
+    # A shell's background job ignores SIGINT, and so do the tests that it runs.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert cli("validate", DEMO).code == code
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert reached == ["imported"]
 
 

@@ -71,11 +71,12 @@ def test_new_keeps_a_comment_behind_the_name(cli: Callable[..., Result], here: P
     [
         (("taken", "--from", DEMO), "taken.yaml exists and is left alone"),
         (("Bad Name", "--from", DEMO), "name"),
+        (("my/r", "--from", DEMO), "NAME 'my/r': a word without folders; --out FILE says"),
         (("mine", "--from", DEMO, "--out", "other.yaml"), "ends in mine.yaml"),
         (("mine", "--from", DEMO, "--out", "gone/mine.yaml"), "can't be written"),
         (("mine", "--from", "gone.yaml"), "gone.yaml: can't be read"),
     ],
-    ids=["exists", "name", "other-file", "no-folder", "no-source"],
+    ids=["exists", "name", "folders", "other-file", "no-folder", "no-source"],
 )
 def test_new_refuses(cli: Callable[..., Result], here: Path, arguments: tuple[object, ...], piece: str) -> None:
     (here / "taken.yaml").write_text("mine")
