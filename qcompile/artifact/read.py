@@ -45,16 +45,18 @@ class Artifact:
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes of all weights on disk."""
-        return self._bytes(".safetensors")
+        """Bytes of all weights; their files have headers besides."""
+        return sum(record.bytes_after for record in self.manifest.components.values())
+
+    @property
+    def original_weight_bytes(self) -> int:
+        """Bytes of the weights that it was made from."""
+        return sum(record.bytes_before for record in self.manifest.components.values())
 
     @property
     def package_bytes(self) -> int:
         """Bytes of all compiled code on disk."""
-        return self._bytes(".pt2")
-
-    def _bytes(self, suffix: str) -> int:
-        return sum(record.bytes for path, record in self.manifest.files.items() if path.endswith(suffix))
+        return sum(record.bytes for path, record in self.manifest.files.items() if path.endswith(".pt2"))
 
 
 def read_artifact(folder: str | Path, allow_links: bool = False) -> Artifact:

@@ -151,8 +151,8 @@ def _bytes(found: Found, artifact: Artifact, others: Mapping[str, Artifact], nam
         found.add("original", "bytes_on_disk", [_bytes_of(find_folder(model.id, model.revision))], "bytes")
     for name, other in others.items():
         found.add(name, "bytes_on_disk", [_bytes_of(other.folder)], "bytes")
-        found.add(name, "weights", [_weights(other)], "bytes")
-        found.add(name, "packages", [_packages(other)], "bytes")
+        found.add(name, "weights", [other.weight_bytes], "bytes")
+        found.add(name, "packages", [other.package_bytes], "bytes")
 
 
 def _steps(
@@ -235,7 +235,7 @@ def _record(found: Found, artifact: Artifact, command: str, device: torch.device
     if options.built_peak_gpu_bytes:
         peak = float(options.built_peak_gpu_bytes)
         found.add("build", "peak_gpu", [peak], "bytes")
-        found.compare_two("peak_gpu", "build", "weights", {"build": [peak], "weights": [float(_weights(artifact))]})
+        found.compare_two("peak_gpu", "build", "weights", {"build": [peak], "weights": [float(artifact.weight_bytes)]})
     return Record(
         command=command,
         date=datetime.date.today().isoformat(),
@@ -246,22 +246,14 @@ def _record(found: Found, artifact: Artifact, command: str, device: torch.device
         environment=current(str(device)),
         processor=processor(),
         cpus=os.cpu_count() or 1,
-        bytes_before=sum(item.bytes_before for item in manifest.components.values()),
-        bytes_after=_weights(artifact),
-        package_bytes=_packages(artifact),
+        bytes_before=artifact.original_weight_bytes,
+        bytes_after=artifact.weight_bytes,
+        package_bytes=artifact.package_bytes,
         measured=tuple(found.measured),
         ratios=tuple(found.ratios),
         absent=found.absent,
         notes=tuple(found.notes),
     )
-
-
-def _weights(artifact: Artifact) -> int:
-    return sum(item.bytes_after for item in artifact.manifest.components.values())
-
-
-def _packages(artifact: Artifact) -> int:
-    return sum(artifact.manifest.files[package.file].bytes for package in artifact.manifest.packages)
 
 
 def _bytes_of(folder: Path) -> int:

@@ -9,6 +9,7 @@ Exit codes: 0 done, 1 a check did not hold, 2 the input is wrong, 3 this machine
 """
 
 import argparse
+import errno
 import os
 import signal
 import sys
@@ -44,6 +45,8 @@ BUG = 70
 INTERRUPTED = 130
 UNREAD = 141
 TERMINATED = 143
+REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+"""Errors of the system that are nobody's bug: no space, no permission, a broken disk."""
 
 _EPILOG = """\
 exit codes: 0 done, 1 a check did not hold, 2 the input is wrong, 3 this machine can't do it, 70 a bug in qcompile
@@ -92,14 +95,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The interpreter flushes stdout once more at its end, and would complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return UNREAD
-    except OSError as error:
-        _trace(options)
-        place = f"{error.filename}: " if error.filename else ""
-        complain(f"{place}{error.strerror or error}. The system refused that; mend it there, or name another place.")
-        return MachineError.exit_code
     except Exception as error:  # Whatever arrives here is a bug, and users are told so rather than shown its traceback.
         _trace(options)
         lines = str(error).strip().splitlines() or ["no message"]
+        if isinstance(error, OSError) and error.errno in REFUSED:
+            place = f"{error.filename}: " if error.filename else ""
+            complain(f"{place}{error.strerror}. The system refused that; mend it there, or name another place.")
+            return MachineError.exit_code
         if _is_lack_of_memory(error):
             complain(
                 f"this machine has too little memory for that: {lines[0].rstrip('.')}. End other programs, use a "

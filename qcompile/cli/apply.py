@@ -79,8 +79,8 @@ def document(artifact: Artifact, seconds: float) -> dict[str, Any]:
         "artifact": str(artifact.folder),
         "recipe": manifest.recipe.name,
         "version": manifest.recipe.version,
-        "weight_bytes_before": _before(artifact),
-        "weight_bytes_after": _after(artifact),
+        "weight_bytes_before": artifact.original_weight_bytes,
+        "weight_bytes_after": artifact.weight_bytes,
         "packages": len(manifest.packages),
         "package_bytes": artifact.package_bytes,
         "verification": manifest.verification.model_dump(mode="json"),
@@ -91,7 +91,7 @@ def document(artifact: Artifact, seconds: float) -> dict[str, Any]:
 def text(artifact: Artifact, seconds: float) -> str:
     """What was made, and what to type next."""
     manifest = artifact.manifest
-    before, after = _before(artifact), _after(artifact)
+    before, after = artifact.original_weight_bytes, artifact.weight_bytes
     rows = [
         (
             "weights",
@@ -126,12 +126,3 @@ def next_command(artifact: Artifact) -> str:
     prompt = artifact.manifest.call.get("prompt")
     shown = prompt if isinstance(prompt, str) else "…"
     return f"qcompile generate {shlex.quote(str(artifact.folder))} --prompt {shlex.quote(shown)} --out image.png"
-
-
-def _before(artifact: Artifact) -> int:
-    return sum(record.bytes_before for record in artifact.manifest.components.values())
-
-
-def _after(artifact: Artifact) -> int:
-    """Of tensors, as before: files have headers too."""
-    return sum(record.bytes_after for record in artifact.manifest.components.values())

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from safetensors.torch import load_file
 
 from qcompile.artifact.manifest import MANIFEST
 from qcompile.artifact.read import read_artifact
@@ -122,7 +123,9 @@ def test_a_recipe_that_is_no_text(artifact: Path) -> None:
 def test_sizes_and_recipe() -> None:
     artifact = read_artifact(GOLDEN)
     assert artifact.recipe_text.startswith("name: pipeline-int8_dynamic\n")
-    assert artifact.weight_bytes == sum(path.stat().st_size for path in GOLDEN.rglob("*.safetensors"))
+    stored = [tensor for path in GOLDEN.rglob("*.safetensors") for tensor in load_file(path).values()]
+    assert artifact.weight_bytes == sum(tensor.nbytes for tensor in stored)
+    assert artifact.original_weight_bytes > artifact.weight_bytes
     assert artifact.package_bytes == 0
 
 
