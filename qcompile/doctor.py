@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qcompile.aot.toolchain import check_toolchain, compiler
+from qcompile.bytecode import without_bytecode
 from qcompile.environment import current
 from qcompile.errors import MachineError
 from qcompile.noise import quiet_imports
@@ -52,12 +53,14 @@ class Device:
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that compiling needs, tried."""
+    """One thing that compiling or starting needs, tried."""
 
     name: str
     good: bool
     found: str
     """What was found, or what is wrong and what to do about it."""
+    needed: bool = True
+    """False where it works without, more slowly."""
 
 
 @dataclass(frozen=True)
@@ -84,14 +87,14 @@ class Report:
     @property
     def good(self) -> bool:
         """Whether everything that compiling needs works."""
-        return all(check.good for check in self.checks)
+        return all(check.good for check in self.checks if check.needed)
 
 
 def diagnose(progress: Progress) -> Report:
     """Look at this machine. Takes up to a minute, most of it compiling the probe."""
     with stage(progress, "versions and devices"):
         devices = _devices()
-    checks = _check_compiler()
+    checks = [*_check_compiler(), check_bytecode()]
     if any(check.name == "compiler" and check.good for check in checks):
         for kind in dict.fromkeys(device.name.partition(":")[0] for device in devices):
             with stage(progress, f"build and load a package on {kind}"):
@@ -132,6 +135,22 @@ def probe(kind: str) -> Check:
         how = f"failed: {_reason(child.stderr)}"
     doing = "loading a package" if "built" in child.stdout.split() else "building a package"
     return Check(name, False, f"{doing} made with {compiler()} {how}; {REMEDY}")
+
+
+def check_bytecode() -> Check:
+    """Whether the libraries' modules are there as bytecode."""
+    missing = without_bytecode()
+    if not missing:
+        return Check("bytecode", True, "the libraries are compiled to bytecode", needed=False)
+    reason = ", since PYTHONDONTWRITEBYTECODE is set" if sys.dont_write_bytecode else ""
+    folders = " ".join(map(str, missing.values()))
+    return Check(
+        "bytecode",
+        False,
+        f"Python compiles {', '.join(missing)} from source at every start{reason}: a start takes seconds more, and "
+        f"every compile worker too. Once: {sys.executable} -m compileall -q -j 0 {folders}",
+        needed=False,
+    )
 
 
 def _reason(stderr: str) -> str:

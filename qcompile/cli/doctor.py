@@ -42,7 +42,8 @@ def text(report: Report) -> str:
     """The report as people read it."""
     versions = table([(name, version or "not installed") for name, version in report.versions.items()])
     devices = table([("system", report.system), *((device.name, device.description) for device in report.devices)])
-    checks = table([(check.name, "ok" if check.good else "BROKEN", check.found) for check in report.checks])
+    words = {(True, True): "ok", (True, False): "ok", (False, True): "BROKEN", (False, False): "SLOW"}
+    checks = table([(check.name, words[check.good, check.needed], check.found) for check in report.checks])
     schemes = table(
         [("scheme", "device", ""), *((item.scheme, item.device, item.why_not or "ok") for item in report.schemes)]
     )

@@ -3,6 +3,7 @@
 import json
 import shutil
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from cli.conftest import Result
 from qcompile import doctor
+from qcompile.cli.doctor import text
 from qcompile.doctor import probe
 from qcompile.schemes import SCHEMES
 
@@ -33,7 +35,7 @@ def test_no_compiler_is_a_finding_and_3(cli: Callable[..., Result]) -> None:
     assert result.err == ""
     report = json.loads(result.out)
     assert not report["good"]
-    (check,) = report["checks"]
+    check = report["checks"][0]
     assert (check["name"], check["good"]) == ("compiler", False)
     assert "apt-get install g++" in check["found"]
 
@@ -82,7 +84,7 @@ def test_a_machine_that_works(cli: Callable[..., Result]) -> None:
     result = cli("doctor", "--json")
     report = json.loads(result.out)
     assert result.code == 0, report["checks"]
-    assert [check["name"] for check in report["checks"]][:3] == ["compiler", "C++ runtime", "package on cpu"]
+    assert [check["name"] for check in report["checks"]][:3] == ["compiler", "C++ runtime", "bytecode"]
     assert report["versions"]["torch"]
     assert {item["scheme"] for item in report["schemes"]} == set(SCHEMES)
 
@@ -103,3 +105,18 @@ def test_a_compiler_that_links_statically(
     assert "statically" in checks["C++ runtime"]["found"]
     assert not checks["package on cpu"]["good"]
     assert checks["package on cpu"]["found"].startswith(f"loading a package made with {wrapper} ")
+
+
+def test_libraries_that_are_compiled_at_every_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It works without bytecode, so that it is no reason to say that something is broken."""
+    monkeypatch.setattr(doctor, "without_bytecode", lambda: {"torch": tmp_path})
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    check = doctor.check_bytecode()
+    assert not check.good
+    assert "compiles torch from source at every start, since PYTHONDONTWRITEBYTECODE is set" in check.found
+    assert f"-m compileall -q -j 0 {tmp_path}" in check.found
+    report = doctor.Report({}, "", (), (), (check,), ())
+    assert report.good
+    assert "SLOW" in text(report)
+    monkeypatch.setattr(doctor, "without_bytecode", dict)
+    assert doctor.check_bytecode().good
