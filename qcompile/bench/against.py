@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from qcompile.artifact.read import Artifact
-from qcompile.bench.arms import ARMS
+from qcompile.bench.arms import ARMS, COLD_ONLY
 from qcompile.errors import PlanError
 
-TAKEN = (*ARMS, "machine", "build", "artifact", "original", "limit", "weights")
+TAKEN = (*ARMS, *COLD_ONLY, "machine", "build", "artifact", "original", "limit", "weights")
 """What records call something else."""
 
 

@@ -32,6 +32,10 @@ ARMS = {
     "aot_graphs": "the same, a whole step as one CUDA graph",
 }
 """Arms by name; artifacts given with --against are arms under their folder's name."""
+COLD_ONLY = {
+    "jit_from_original": "the original, quantized and handed to torch.compile at every start, as without an artifact",
+}
+"""Arms of cold starts only: once it is warm, this one is `jit`."""
 NO_GRAPHS = "CUDA graphs need a GPU"
 OF_ORIGINAL = ("eager", "jit_bf16")
 _Made = TypeVar("_Made")

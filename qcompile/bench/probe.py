@@ -15,7 +15,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -27,9 +26,12 @@ if TYPE_CHECKING:
     import torch
 
     from qcompile.artifact.read import Artifact
+    from qcompile.artifact.stored import Ahead
 
-PROBED = ("eager", "jit_bf16", "eager_quantized", "jit", "aot", "aot_graphs", "as_loaded")
+PROBED = ("eager", "jit_bf16", "jit_from_original", "eager_quantized", "jit", "aot", "aot_graphs", "as_loaded")
 """Arms; `as_loaded` is an artifact as `load` gives it, with or without packages."""
+FROM_ORIGINAL = ("eager", "jit_bf16", "jit_from_original")
+PACKAGED = ("aot", "aot_graphs", "as_loaded")
 MEMORY_FIELDS = {"VmHWM": "peak_cpu", "VmRSS": "resident_cpu"}
 STEADY = 10
 """Steps after the first that a steady one is the median of."""
@@ -86,26 +88,31 @@ def main() -> int:
     parser.add_argument("--image", action="store_true")
     options = parser.parse_args()
 
-    from qcompile.artifact.read import read_artifact
-    from qcompile.noise import quiet_imports
+    from qcompile.opening import open_beside_imports
+    from qcompile.progress import Silent
 
-    # Beside the imports, as `qcompile.load` has it.
-    with ThreadPoolExecutor(1) as pool:
-        reading = pool.submit(read_artifact, options.artifact)
-        with quiet_imports():
-            import torch
+    # As `qcompile.load` has it.
+    artifact, ahead = open_beside_imports(
+        options.artifact, options.device, options.arm in PACKAGED, Silent(), options.arm not in FROM_ORIGINAL
+    )
+    import torch
 
-            from qcompile.loader import load  # noqa: F401 (importing is what is timed)
-        found = {"import": time.time() - started}
+    found = {"import": time.time() - started}
     device = torch.device(options.device)
     with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
-        found |= _measure(options.arm, reading.result(), device, options.label, options.image, started)
+        found |= _measure(options.arm, artifact, ahead, device, options.label, options.image, started)
     print(json.dumps(found))
     return 0
 
 
 def _measure(
-    arm: str, artifact: Artifact, device: torch.device, label: str, image: bool, started: float
+    arm: str,
+    artifact: Artifact,
+    ahead: dict[str, Ahead],
+    device: torch.device,
+    label: str,
+    image: bool,
+    started: float,
 ) -> dict[str, float]:
     import torch
 
@@ -114,9 +121,9 @@ def _measure(
     from qcompile.subject import subject_of_pipeline
 
     begun = time.time()
-    pipeline = _load(arm, artifact, device)
+    pipeline = _load(arm, artifact, ahead, device)
     pipeline.set_progress_bar_config(disable=True)
-    around = compiled(artifact, pipeline) if arm in ("jit", "jit_bf16") else nullcontext
+    around = compiled(artifact, pipeline) if arm in ("jit", "jit_bf16", "jit_from_original") else nullcontext
     found = {"load": time.time() - begun}
     subject = subject_of_pipeline(recipes.parse(artifact.recipe_text), pipeline)
     step: Callable[[], Any] = partial(subject.components[subject.denoiser], **subject.calls()[label])
@@ -139,17 +146,34 @@ def _measure(
     return found | _memory(device)  # while the pipeline is there
 
 
-def _load(arm: str, artifact: Artifact, device: torch.device) -> Any:
+def _load(arm: str, artifact: Artifact, ahead: dict[str, Ahead], device: torch.device) -> Any:
     import torch
 
     from qcompile.loader import load
     from qcompile.pipeline import load_pipeline
     from qcompile.source import find_folder
 
-    if arm in ("eager", "jit_bf16"):
-        model = artifact.manifest.model
-        return load_pipeline(find_folder(model.id, model.revision), getattr(torch, model.dtype), device)
-    return load(artifact, device=str(device), compiled=arm in ("aot", "aot_graphs", "as_loaded"))
+    if arm not in FROM_ORIGINAL:
+        return load(artifact, device=str(device), compiled=arm in PACKAGED, ahead=ahead)
+    model = artifact.manifest.model
+    pipeline = load_pipeline(find_folder(model.id, model.revision), getattr(torch, model.dtype), device)
+    if arm == "jit_from_original":
+        _quantize(artifact, pipeline)
+    return pipeline
+
+
+def _quantize(artifact: Artifact, pipeline: Any) -> None:
+    """Carry out all that the recipe does before it compiles, as everyone does who has no artifact."""
+    from qcompile import recipe as recipes
+    from qcompile.noise import quiet_libraries
+    from qcompile.steps import Phase
+    from qcompile.subject import subject_of_pipeline
+    from qcompile.verify.arms import carry_out
+
+    recipe = recipes.parse(artifact.recipe_text)
+    with quiet_libraries():
+        subject = subject_of_pipeline(recipe, pipeline)
+        carry_out(recipe, artifact.manifest, subject, set(Phase) - {Phase.COMPILE})
 
 
 def _memory(device: torch.device) -> dict[str, float]:

@@ -3,7 +3,7 @@
 import datetime
 import os
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +12,17 @@ import torch
 
 from qcompile.artifact.read import Artifact, read_artifact
 from qcompile.bench.against import check_comparable, name_against
-from qcompile.bench.arms import ARMS, NO_GRAPHS, OF_ORIGINAL, Stand, arms_of, choose, make_stand, refuse_unknown
+from qcompile.bench.arms import (
+    ARMS,
+    COLD_ONLY,
+    NO_GRAPHS,
+    OF_ORIGINAL,
+    Stand,
+    arms_of,
+    choose,
+    make_stand,
+    refuse_unknown,
+)
 from qcompile.bench.clocks import watched
 from qcompile.bench.faults import ARM_FAULTS, reason_of, release_memory
 from qcompile.bench.found import Found
@@ -22,10 +32,10 @@ from qcompile.bench.record import Record
 from qcompile.bench.starts import time_cold_starts
 from qcompile.bench.timing import Interrupted, Rounds, time_in_turn
 from qcompile.bench.work import work_of
+from qcompile.devices import resolve_device
 from qcompile.environment import current, processor
 from qcompile.errors import MachineError, PlanError, nearest
 from qcompile.noise import quiet_libraries
-from qcompile.planner import resolve_device
 from qcompile.progress import Progress, Silent, stage
 from qcompile.source import find_folder
 
@@ -44,7 +54,7 @@ class Options:
     cold_starts: int = 1
     """Fresh processes of each arm; 0 leaves them out."""
     cold_arms: tuple[str, ...] = ()
-    """Arms that get them; empty for all that were chosen."""
+    """Arms that get them, those of COLD_ONLY among them; empty for all that were chosen."""
     limits: bool = True
     usd_per_hour: float | None = None
     """Price of the machine, for costs."""
@@ -74,7 +84,7 @@ def check(options: Options, device: torch.device) -> None:
     others = name_against(options.against)
     for folder in others.values():
         read_artifact(folder)
-    _refuse_cold(options.cold_arms, (*(options.arms or ARMS), *others))
+    _refuse_cold(options.cold_arms, (*(options.arms or ARMS), *COLD_ONLY, *others))
 
 
 def _refuse_cold(names: Sequence[str], arms: Sequence[str]) -> None:
@@ -107,7 +117,7 @@ def bench(path: str | Path, options: Options, command: str, progress: Progress |
     device = resolve_device(options.device or artifact.manifest.environment.device)
     names, absent = choose(options.arms, artifact, device)
     arms = (*names, *others)
-    _refuse_cold(options.cold_arms, arms)
+    _refuse_cold(options.cold_arms, (*arms, *COLD_ONLY))
     found = Found(absent=dict(absent), notes=list(options.notes))
     for name, other in others.items():
         found.notes += check_comparable(name, other, artifact)
@@ -132,7 +142,7 @@ def _measure(
 ) -> None:
     _bytes(found, artifact, others, names)
     if options.cold_starts:
-        image, chosen = options.images > 0, options.cold_arms or (*names, *others)
+        image, chosen = options.images > 0, options.cold_arms or _cold_arms(options, names, others)
         time_cold_starts(found, artifact, chosen, others, device, options.cold_starts, image, progress)
     with stage(progress, "load the arms"):
         stand = make_stand(found, artifact, others, names, device)
@@ -142,6 +152,12 @@ def _measure(
         time_images(found, stand, names, tuple(others), options.images, options.usd_per_hour, progress)
     if options.limits:
         _limits(found, stand, progress)
+
+
+def _cold_arms(options: Options, names: Sequence[str], others: Iterable[str]) -> tuple[str, ...]:
+    """Where nobody chose arms, how people start without an artifact is among them."""
+    without = COLD_ONLY if not options.arms and {"jit", *OF_ORIGINAL} <= set(names) else ()
+    return (*names, *without, *others)
 
 
 def _bytes(found: Found, artifact: Artifact, others: Mapping[str, Artifact], names: Sequence[str]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from qcompile.artifact.read import Artifact
+from qcompile.bench.arms import COLD_ONLY
 from qcompile.bench.faults import ARM_FAULTS, reason_of
 from qcompile.bench.found import Found
 from qcompile.bench.probe import cold_start
@@ -75,5 +76,5 @@ def _keep(found: Found, runs: Mapping[str, list[dict[str, float]]], label: str, 
                 found.add(name, title.format(metric), values, unit, label)
     for metric in COMPARED:
         seconds = {name: [result[metric] for result in results if metric in result] for name, results in runs.items()}
-        for mine in ("jit", *against):
+        for mine in ("jit", *COLD_ONLY, *against):
             found.compare_two(f"cold, {metric}", mine, "aot", seconds, label)

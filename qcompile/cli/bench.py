@@ -53,7 +53,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--cold-starts", metavar="N", type=int, default=1, help="fresh processes of each arm (default: 1; 0: none)"
     )
     parser.add_argument(
-        "--cold-arms", metavar="A,B", default="", help="arms that get fresh processes; by default all of them"
+        "--cold-arms",
+        metavar="A,B",
+        default="",
+        help="arms that get fresh processes, jit_from_original (the recipe carried out at every start) among them; by "
+        "default all of them",
     )
     parser.add_argument("--no-limits", action="store_true", help="leave out the ceilings of the machine")
     parser.add_argument("--usd-per-hour", metavar="PRICE", type=float, help="price of the machine, for costs of images")
@@ -159,7 +163,7 @@ def _artifact(
 
     from qcompile import recipe as recipes
     from qcompile.bench.run import check
-    from qcompile.planner import resolve_device
+    from qcompile.devices import resolve_device
     from qcompile.progress import Stopwatch
     from qcompile.runner import apply
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from qcompile.artifact.read import read_artifact
-from qcompile.bench import starts
+from qcompile.bench import probe, starts
 from qcompile.bench.found import Found
-from qcompile.bench.run import Options, bench
+from qcompile.bench.run import Options, _cold_arms, bench
 from qcompile.errors import MachineError, PlanError
 from qcompile.progress import Silent
 
@@ -61,6 +61,34 @@ def test_cold_starts_of_some_arms_only(eager_artifact: Path, monkeypatch: pytest
         bench(eager_artifact, Options(arms=("eager",), cold_arms=("jit",)), "typed")
 
 
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Arms that were started; what is measured of them is tested with processes of their own."""
+    names: list[str] = []
+    monkeypatch.setattr(starts, "cold_start", lambda name, *_: names.append(name) or {"first_step": 1.0})
+    return names
+
+
+def test_how_people_start_without_an_artifact(eager_artifact: Path, started: list[str]) -> None:
+    """Asked for by name, with whatever arms."""
+    options = Options(arms=("eager",), cold_arms=("jit_from_original",), **QUICK | {"cold_starts": 1})
+    record, _ = bench(eager_artifact, options, "typed")
+    assert started == ["jit_from_original"]
+    assert record.find("jit_from_original", "cold, first_step") is not None
+    assert record.find("jit_from_original", "step") is None
+
+
+def test_it_is_there_where_nobody_chose_arms() -> None:
+    assert _cold_arms(Options(), ("eager", "jit_bf16", "jit"), ("other",)) == (
+        *("eager", "jit_bf16", "jit", "jit_from_original"),
+        "other",
+    )
+    assert _cold_arms(Options(arms=("jit", "eager")), ("jit", "eager"), ()) == ("jit", "eager")
+    # Without its original there is nothing to start from, and what torch.compile can't take it can't take then.
+    assert _cold_arms(Options(), ("jit", "aot"), ()) == ("jit", "aot")
+    assert _cold_arms(Options(), ("eager", "jit_bf16"), ()) == ("eager", "jit_bf16")
+
+
 def test_arms_are_started_in_turn(eager_artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the machine does meanwhile should not fall on one arm."""
     started: list[str] = []
@@ -82,16 +110,17 @@ def test_arms_are_started_in_turn(eager_artifact: Path, monkeypatch: pytest.Monk
 
 
 def test_first_steps_of_cold_starts_are_compared(eager_artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seconds = {"jit": 50.0, "aot": 1.0, "as_loaded": 2.0}
+    seconds = {"jit": 50.0, "jit_from_original": 60.0, "aot": 1.0, "as_loaded": 2.0}
     monkeypatch.setattr(
         starts, "cold_start", lambda arm, *_: {"first_step": seconds[arm], "start_to_first_step": 2 * seconds[arm]}
     )
     found, artifact = Found(), read_artifact(eager_artifact)
-    cpu = torch.device("cpu")
-    starts.time_cold_starts(found, artifact, ("jit", "aot", "other"), {"other": artifact}, cpu, 3, True, Silent())
+    cpu, names = torch.device("cpu"), ("jit", "jit_from_original", "aot", "other")
+    starts.time_cold_starts(found, artifact, names, {"other": artifact}, cpu, 3, True, Silent())
     ratios = {(item.arm, item.over, item.metric): (item.value, item.count) for item in found.ratios}
     assert ratios["jit", "aot", "cold, first_step"] == (50.0, 3)
     assert ratios["jit", "aot", "cold, start_to_first_step"] == (50.0, 3)
+    assert ratios["jit_from_original", "aot", "cold, start_to_first_step"] == (60.0, 3)
     assert ratios["other", "aot", "cold, first_step"] == (2.0, 3)
 
 
@@ -100,6 +129,23 @@ def test_a_cold_start(eager_artifact: Path) -> None:
     found = starts.cold_start("eager_quantized", eager_artifact, "cpu", ONE, True)
     assert 0 < found["first_step"] < found["start_to_first_step"] < found["start_to_image"]
     assert 1e8 < found["resident_cpu"] <= found["peak_cpu"]
+
+
+@pytest.mark.long
+def test_a_cold_start_without_an_artifact(eager_artifact: Path) -> None:
+    """The original is quantized in the new process, so that its weights are those of the artifact, and compiled."""
+    found = starts.cold_start("jit_from_original", eager_artifact, "cpu", ONE, False)
+    assert found["first_step"] > 3 * found["steady_step"]
+    assert found["start_to_first_step"] > found["import"] + found["load"] + found["first_step"]
+
+
+def test_what_it_quantizes(eager_artifact: Path) -> None:
+    """As the artifact has it."""
+    artifact = read_artifact(eager_artifact)
+    mine = probe._load("jit_from_original", artifact, {}, torch.device("cpu")).transformer.state_dict()
+    theirs = probe._load("jit", artifact, {}, torch.device("cpu")).transformer.state_dict()
+    assert {name: type(tensor) for name, tensor in mine.items()} == {name: type(theirs[name]) for name in theirs}
+    assert len({type(tensor) for tensor in mine.values()}) > 1
 
 
 @pytest.mark.long
