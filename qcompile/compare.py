@@ -14,12 +14,12 @@ from PIL import Image
 from qcompile.artifact.manifest import Manifest
 from qcompile.artifact.read import read_artifact
 from qcompile.builtin.captions import Caption, parse_caption
+from qcompile.devices import resolve_device
 from qcompile.errors import ModelError, PlanError
 from qcompile.modules import stored_bytes
 from qcompile.noise import quiet_libraries
 from qcompile.opening import load
 from qcompile.pipeline import find_class, load_pipeline, models_of, set_default_size
-from qcompile.planner import resolve_device
 from qcompile.progress import Progress, Silent, stage
 from qcompile.source import BUILTIN, component_classes, find_folder, model_index
 from qcompile.subject import quiet

@@ -1,6 +1,7 @@
 """Artifact -> diffusers pipeline: no quantization, no compilation."""
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,13 +16,14 @@ from qcompile.aot.dispatch import OnUnknownShape, install
 from qcompile.aot.runtime import LoadedPackage
 from qcompile.artifact.manifest import Manifest
 from qcompile.artifact.read import Artifact
+from qcompile.artifact.stored import Ahead
 from qcompile.artifact.tensors import read_tensors
+from qcompile.devices import device_of
 from qcompile.environment import current, rejections
 from qcompile.errors import EnvironmentMismatch, ModelError
 from qcompile.noise import quiet_libraries
 from qcompile.package import Package
 from qcompile.pipeline import build_model, find_class, set_default_size
-from qcompile.planner import resolve_device
 from qcompile.progress import Progress, Silent, stage
 from qcompile.recipe import Recipe
 from qcompile.source import component_classes
@@ -41,17 +43,21 @@ def load(
     on_mismatch: OnMismatch = "error",
     on_unknown_shape: OnUnknownShape = "error",
     progress: Progress | None = None,
+    ahead: Mapping[str, Ahead] | None = None,
 ) -> Any:
-    """Load an artifact that was read and verified; see `qcompile.opening.load`."""
+    """Load an artifact that was read and verified; see `qcompile.opening.load`.
+
+    `ahead` holds the files of components, by the component's name, where `qcompile.opening` read them ahead.
+    """
     progress = progress or Silent()
     manifest = artifact.manifest
-    where = _device(manifest, device, compiled)
+    where = device_of(manifest, device, compiled)
     rebuild = False
     if manifest.packages and compiled:
         compiled, rebuild = _decide(manifest, where, on_mismatch)
     recipe = recipes.parse(artifact.recipe_text, f"{artifact.folder}/recipe.yaml")
     with stage(progress, "load weights"):
-        loaded = _load_pipeline(artifact, recipe, where)
+        loaded = _load_pipeline(artifact, recipe, where, ahead or {})
     if manifest.model.kind == "pipeline":
         first = next(iter(manifest.shapes.values()))
         set_default_size(loaded, first.height, first.width)
@@ -64,14 +70,6 @@ def load(
         if compiled or step.phase is not Phase.COMPILE:
             step.prepare(_part(loaded, manifest, step.owner), recipe.inductor_options(index))
     return loaded
-
-
-def _device(manifest: Manifest, device: str | None, compiled: bool) -> torch.device:
-    """Where to load to. Packages for a GPU that is not there are `on_mismatch`'s to judge, not a missing device."""
-    made_on = manifest.environment.device
-    if device is None and made_on == "cuda" and manifest.packages and compiled and not torch.cuda.is_available():
-        return torch.device("cpu")
-    return resolve_device(device or made_on)
 
 
 def _decide(manifest: Manifest, device: torch.device, on_mismatch: OnMismatch) -> tuple[bool, bool]:
@@ -92,16 +90,21 @@ def _decide(manifest: Manifest, device: torch.device, on_mismatch: OnMismatch) -
     )
 
 
-def _load_pipeline(artifact: Artifact, recipe: Recipe, device: torch.device) -> Any:
+def _load_pipeline(artifact: Artifact, recipe: Recipe, device: torch.device, ahead: Mapping[str, Ahead]) -> Any:
     manifest, folder = artifact.manifest, artifact.folder
     dtype = getattr(torch, manifest.model.dtype)
+
+    def load_component(name: str, library: str, class_name: str) -> nn.Module:
+        kind = find_class(library, class_name)
+        return _load_component(recipe, name, kind, folder, dtype, device, ahead.get(name))
+
     own = [name for name, record in manifest.components.items() if record.stored == "qcompile"]
     if manifest.model.kind == "model":
         name = manifest.denoiser
         library = "diffusers" if hasattr(diffusers, manifest.model.class_name) else "transformers"
-        return _load_component(recipe, name, find_class(library, manifest.model.class_name), folder, dtype, device)
+        return load_component(name, library, manifest.model.class_name)
     classes = component_classes(folder)
-    models = {name: _load_component(recipe, name, find_class(*classes[name]), folder, dtype, device) for name in own}
+    models = {name: load_component(name, *classes[name]) for name in own}
     try:
         # Of the class itself: DiffusionPipeline's own from_pretrained does not see which components are optional, and
         # loads an optional one (Wan's transformer) from its folder although it is given here.
@@ -117,14 +120,20 @@ def _load_pipeline(artifact: Artifact, recipe: Recipe, device: torch.device) -> 
 
 
 def _load_component(
-    recipe: Recipe, name: str, kind: type[Any], folder: Path, dtype: torch.dtype, device: torch.device
+    recipe: Recipe,
+    name: str,
+    kind: type[Any],
+    folder: Path,
+    dtype: torch.dtype,
+    device: torch.device,
+    ahead: Ahead | None,
 ) -> nn.Module:
     # Buffers that are not saved are computed by the constructor, so they must be real; parameters come from the file.
     module = build_model(kind, folder / name, dtype, lambda: init_empty_weights(include_buffers=False))
     for step in recipe.steps:
         if step.owner == name:
             step.restructure(module)
-    read_tensors(module, folder / name, device)
+    read_tensors(module, folder / name, device, ahead)
     return module.to(device)
 
 

@@ -1,4 +1,4 @@
-"""`qcompile.load`: an artifact's files are checked while the libraries that will run it are imported."""
+"""`qcompile.load`: an artifact's files are checked and read while the libraries that will run it are imported."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from qcompile.artifact.read import Artifact, read_artifact
 from qcompile.errors import EnvironmentMismatch, ModelError
-from qcompile.noise import quiet_imports
+from qcompile.imports import library_imports
 from qcompile.progress import Progress, Silent, stage
 
 if TYPE_CHECKING:
     from qcompile.aot.dispatch import OnUnknownShape
+    from qcompile.artifact.stored import Ahead
     from qcompile.loader import OnMismatch
+
+READ_AHEAD = ("cuda",)
+"""Kinds of devices that weights are brought to ahead; on a CPU files are mapped, which takes no time."""
 
 
 def load(
@@ -52,13 +56,9 @@ def load(
     if not isinstance(path, Artifact) and not _is_folder(path):
         # Here, since it imports the Hub's library, which diffusers imports too.
         path = open_artifact(path, compiled, trust_compiled)
-    # Imports take seconds of one core; digests take seconds of the disk and of other cores.
-    with ThreadPoolExecutor(1) as pool:
-        opening = pool.submit(lambda: path if isinstance(path, Artifact) else read_artifact(Path(path).expanduser()))
-        with quiet_imports():
-            from qcompile import loader
-        with stage(progress, "check digests"):
-            artifact = opening.result()
+    artifact, ahead = open_beside_imports(path, device, compiled, progress)
+    from qcompile import loader
+
     return loader.load(
         artifact,
         device=device,
@@ -66,7 +66,53 @@ def load(
         on_mismatch=on_mismatch,
         on_unknown_shape=on_unknown_shape,
         progress=progress,
+        ahead=ahead,
     )
+
+
+def open_beside_imports(
+    path: str | Path | Artifact, device: str | None, compiled: bool, progress: Progress, weights: bool = True
+) -> tuple[Artifact, dict[str, Ahead]]:
+    """Import what `load` needs, while an artifact is verified and, for a GPU, its weights are brought there.
+
+    Imports take seconds of one core; the rest takes seconds of the disk, of other cores and of the bus.
+
+    Args:
+        path: a folder, or an `Artifact`, which is verified already.
+        device: as `load` takes it.
+        compiled: as `load` takes it.
+        progress: told what is waited for at the end.
+        weights: False verifies only.
+
+    Returns:
+        The artifact and the files of its components, by component, where they were read.
+
+    Raises:
+        ArtifactError: the folder is not a whole artifact.
+        PlanError, MachineError: there is no such device.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        opening = pool.submit(lambda: path if isinstance(path, Artifact) else read_artifact(Path(path).expanduser()))
+        with library_imports():
+            import torch  # noqa: F401 (reading weights needs it, and two threads had better not import it at once)
+
+            reading = pool.submit(lambda: _read_ahead(opening.result(), device, compiled) if weights else {})
+            from qcompile import loader  # noqa: F401
+        with stage(progress, "check digests"):
+            artifact = opening.result()
+        with stage(progress, "read weights"):
+            return artifact, reading.result()
+
+
+def _read_ahead(artifact: Artifact, device: str | None, compiled: bool) -> dict[str, Ahead]:
+    from qcompile.artifact.stored import read_ahead
+    from qcompile.devices import device_of
+
+    where = device_of(artifact.manifest, device, compiled)
+    if where.type not in READ_AHEAD:
+        return {}
+    components = artifact.manifest.components.items()
+    return {name: read_ahead(artifact.folder / name, where) for name, held in components if held.stored == "qcompile"}
 
 
 def open_artifact(path: str | Path, compiled: bool = True, trust_compiled: bool = False) -> Artifact:

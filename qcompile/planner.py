@@ -10,7 +10,8 @@ from torch import nn
 
 from qcompile import recipe as recipes
 from qcompile.change import Change
-from qcompile.errors import MachineError, PlanError
+from qcompile.devices import resolve_device
+from qcompile.errors import PlanError
 from qcompile.modules import stored_bytes
 from qcompile.noise import quiet_libraries
 from qcompile.pipeline import meta_pipeline
@@ -163,28 +164,6 @@ def walk(recipe: Recipe, subject: Subject, device_type: str) -> Iterator[tuple[S
         done += changes
         module = subject.pipeline if step.owner is None else module
         yield step, module, changes
-
-
-def resolve_device(name: str | None) -> torch.device:
-    """The device a name stands for; without a name the first GPU, or the CPU where there is none.
-
-    Raises:
-        MachineError: this machine has no such device.
-    """
-    if name is None:
-        return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise PlanError(f"--device {name}: no device is called that; allowed are cpu, cuda and cuda:N.") from error
-    if device.type not in ("cpu", "cuda"):
-        raise PlanError(f"--device {name}: qcompile runs on cpu and cuda.")
-    count = torch.cuda.device_count() if device.type == "cuda" else 1
-    if device.type == "cuda" and (device.index or 0) >= count:
-        raise MachineError(
-            f"--device {name}: this machine has {count} CUDA devices. Use --device cpu, or run where there is one."
-        )
-    return torch.device("cuda", device.index or 0) if device.type == "cuda" else device
 
 
 def _obstacles(recipe: Recipe, device: torch.device) -> tuple[str, ...]:

@@ -18,12 +18,13 @@ from qcompile.artifact.write import write_manifest
 from qcompile.autoquant import resolve
 from qcompile.built import Built, manifest_of, write_built
 from qcompile.change import Change
+from qcompile.devices import resolve_device
 from qcompile.errors import MachineError, StepError
 from qcompile.images import save_png
 from qcompile.noise import quiet_libraries
 from qcompile.original import load_subject
 from qcompile.pipeline import set_default_size
-from qcompile.planner import Plan, make_plan, meta_subject, resolve_device, walk
+from qcompile.planner import Plan, make_plan, meta_subject, walk
 from qcompile.progress import Progress, Silent, stage
 from qcompile.quality.bounds import checks, refuse, refuse_unmeasurable
 from qcompile.quality.reference import Reference, errors_of, measure, outputs, refuse_not_finite, take_reference

@@ -12,8 +12,8 @@ from conftest import DEMO, demo_data, eager_steps
 import qcompile
 from qcompile import recipe as recipes
 from qcompile.change import Change
-from qcompile.errors import MachineError, ModelError, PlanError
-from qcompile.planner import plan, resolve_device
+from qcompile.errors import ModelError, PlanError
+from qcompile.planner import plan
 from qcompile.recipe import Recipe
 from qcompile.source import find_folder
 
@@ -156,18 +156,6 @@ def test_a_package_that_is_missing_is_an_obstacle(make_recipe: MakeRecipe, monke
         "steps.0.quantize.scheme: float8_dynamic_int4 needs the package no_such_package, which is not installed: pip "
         "install no_such_package",
     )
-
-
-def test_devices() -> None:
-    assert resolve_device("cpu").type == "cpu"
-    with pytest.raises(PlanError, match="no device is called that"):
-        resolve_device("gpu0")
-    with pytest.raises(PlanError, match="qcompile runs on cpu and cuda"):
-        resolve_device("meta")
-    if not torch.cuda.is_available():
-        assert resolve_device(None).type == "cpu"
-        with pytest.raises(MachineError, match="this machine has 0 CUDA devices"):
-            resolve_device("cuda")
 
 
 def test_a_model_that_could_not_be_rebuilt_at_load_is_refused(make_recipe: MakeRecipe) -> None:

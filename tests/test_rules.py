@@ -28,11 +28,12 @@ RANKS = (
     ("recipe",),
     ("header",),
     ("document", "steps"),
+    ("devices",),
     ("schemes", "aot", "selectors", "artifact", "streaming", "record_file"),
-    ("outside",),
+    ("outside", "imports"),
     ("modules", "layers", "lora", "environment", "noise", "progress", "figures", "weights", "known_values", "gallery"),
     ("fold",),
-    ("change", "package", "builtin"),
+    ("change", "package", "builtin", "bytecode"),
     ("errors", "version"),
 )
 """From the top down; a module imports from lower ranks only, and inside its own package."""

@@ -33,6 +33,8 @@ FAULTS = {
     "unwritable": "the output folder can't be made",
 }
 """Every `ArtifactError.fault` and what it means."""
+HOSTILE = "No qcompile writes that: do not use this artifact."
+"""How messages end about what no accident explains."""
 
 # Holds for the plain dataclasses in Manifest too (Change, CallSpec, Package, Environment).
 _RECORD = pydantic.ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)

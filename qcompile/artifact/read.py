@@ -10,7 +10,16 @@ from typing import Any
 
 import pydantic
 
-from qcompile.artifact.manifest import FORMAT_VERSION, MANIFEST, RECIPE, FileRecord, Manifest, digest_holds, from_bytes
+from qcompile.artifact.manifest import (
+    FORMAT_VERSION,
+    HOSTILE,
+    MANIFEST,
+    RECIPE,
+    FileRecord,
+    Manifest,
+    digest_holds,
+    from_bytes,
+)
 from qcompile.artifact.write import file_digest
 from qcompile.errors import ArtifactError
 
@@ -20,7 +29,6 @@ MODEL_CARD = "README.md"
 """Like hidden entries at the top, a hosting service may add it to the folder; nothing opens it."""
 _PIPELINE_LIBRARIES = ("diffusers", "transformers")
 _DAMAGED = "Copy the artifact again, or make it anew with `qcompile apply`."
-_HOSTILE = "No qcompile writes that: do not use this artifact."
 
 
 @dataclass(frozen=True)
@@ -135,7 +143,7 @@ def _check_paths(folder: Path, manifest: Manifest) -> None:
         if hidden or any(part in ("", ".", "..") for part in path.split("/")) or "\\" in path or "\0" in path:
             raise ArtifactError(
                 "escaping_path",
-                f"{folder / MANIFEST} names the file {path!r}; plain names joined by '/' are allowed. {_HOSTILE}",
+                f"{folder / MANIFEST} names the file {path!r}; plain names joined by '/' are allowed. {HOSTILE}",
             )
     for name in manifest.components:
         _check_component(folder / MANIFEST, name)
@@ -145,7 +153,7 @@ def _check_component(place: Path, name: str) -> None:
     if not name.isidentifier():
         raise ArtifactError(
             "escaping_path",
-            f"{place} names the component {name!r}; letters, digits and '_' are allowed. {_HOSTILE}",
+            f"{place} names the component {name!r}; letters, digits and '_' are allowed. {HOSTILE}",
         )
 
 
@@ -211,20 +219,20 @@ def _check_classes(folder: Path, manifest: Manifest) -> None:
     if pipeline != manifest.model.class_name:
         raise ArtifactError(
             "foreign_class",
-            f"{path}: _class_name is {pipeline!r}; the manifest says {manifest.model.class_name!r}. {_HOSTILE}",
+            f"{path}: _class_name is {pipeline!r}; the manifest says {manifest.model.class_name!r}. {HOSTILE}",
         )
     for name, (library, class_name) in classes.items():
         _check_component(path, name)
         if library not in _PIPELINE_LIBRARIES and not _is_pipeline_module(library):
             raise ArtifactError(
                 "foreign_class",
-                f"{path}: {name} is from {library!r}; allowed are {' and '.join(_PIPELINE_LIBRARIES)}. {_HOSTILE}",
+                f"{path}: {name} is from {library!r}; allowed are {' and '.join(_PIPELINE_LIBRARIES)}. {HOSTILE}",
             )
         record = manifest.components.get(name)
         if record is not None and record.class_name != class_name:
             raise ArtifactError(
                 "foreign_class",
-                f"{path}: {name} is a {class_name!r}; the manifest says {record.class_name!r}. {_HOSTILE}",
+                f"{path}: {name} is a {class_name!r}; the manifest says {record.class_name!r}. {HOSTILE}",
             )
     for name in sorted(manifest.components.keys() - classes.keys()):
         raise ArtifactError("foreign_class", f"{path} has no component {name!r}, which the manifest names. {_DAMAGED}")
@@ -247,7 +255,7 @@ def _model_index(path: Path) -> dict[str, Any]:
             continue
         if len(value) != 2 or not isinstance(value[1], str):
             raise ArtifactError(
-                "foreign_class", f"{path}: {name} is {value!r:.60}; [library, class] is needed. {_HOSTILE}"
+                "foreign_class", f"{path}: {name} is {value!r:.60}; [library, class] is needed. {HOSTILE}"
             )
         found[name] = value
     return found

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from qcompile.artifact.manifest import HOSTILE
+from qcompile.artifact.stored import Ahead, Stored, read_stored
 from qcompile.errors import ArtifactError
 
 WEIGHTS = "diffusion_pytorch_model"
@@ -22,7 +24,6 @@ _NAMES = "tensor_names"
 _NO_TENSORS = (_NAMES, "format")
 """Keys of a file's metadata that describe no tensor."""
 _PLAIN = "Tensor"
-_HOSTILE = "No qcompile writes that: do not use this artifact."
 _UNFIT = (
     "The artifact does not fit the installed diffusers: install the version that its qcompile.json names, or make it "
     "anew with `qcompile apply`."
@@ -61,15 +62,21 @@ def write_tensors(module: nn.Module, folder: Path, max_shard_bytes: int = SHARD_
         (folder / f"{WEIGHTS}.safetensors.index.json").write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
 
 
-def read_tensors(module: nn.Module, folder: Path, device: torch.device) -> None:
+def read_tensors(module: nn.Module, folder: Path, device: torch.device, ahead: Ahead | None = None) -> None:
     """Give `module`, built on meta and restructured, the tensors stored in `folder`, on `device`.
 
     Strides of plain tensors are those that the meta tensors have. Tensors tied in `module` are tied afterwards.
 
+    Args:
+        module: gets the tensors.
+        folder: the component's.
+        device: where to.
+        ahead: its files, where they were read ahead; they are taken out of it.
+
     Raises:
         ArtifactError: names, shapes or dtypes differ from what the module has.
     """
-    stored = _read(folder, device)
+    stored = _assemble(folder, read_stored(folder, device, ahead))
     expected = module.state_dict(keep_vars=True)
     first_names: dict[int, str] = {}
     for name, tensor in expected.items():
@@ -167,36 +174,22 @@ def _part_name(name: str, part: str) -> str:
     return f"{module}._{leaf}_{part}"
 
 
-def _read(folder: Path, device: torch.device) -> dict[str, torch.Tensor]:
-    from safetensors import SafetensorError, safe_open
-
-    parts: dict[str, torch.Tensor] = {}
-    described: dict[str, str] = {}
-    for path in sorted(folder.glob("*.safetensors")):
-        try:
-            with safe_open(path, framework="pt", device=str(device)) as file:
-                for name in file.keys():  # noqa: SIM118 (a safe_open has no __iter__)
-                    if name in parts:
-                        raise ArtifactError("bad_tensors", f"{path}: {name} is in another file too. {_HOSTILE}")
-                    parts[name] = file.get_tensor(name)
-                described |= file.metadata() or {}
-        except SafetensorError as error:
-            raise ArtifactError("bad_tensors", f"{path}: not a safetensors file: {error}. {_HOSTILE}") from error
+def _assemble(folder: Path, stored: Stored) -> dict[str, torch.Tensor]:
+    """Tensors, subclasses among them, of the plain ones that they are stored as."""
+    parts = stored.tensors
     tensors = {}
-    for name, text in described.items():
+    for name, text in stored.described.items():
         if name in _NO_TENSORS:
             continue
         try:
             tensors[name] = _put_together(name, json.loads(text), parts)
         except KeyError as error:
-            raise ArtifactError("bad_tensors", f"{folder}: {name} lacks {error}. {_HOSTILE}") from error
+            raise ArtifactError("bad_tensors", f"{folder}: {name} lacks {error}. {HOSTILE}") from error
         except (AttributeError, TypeError, ValueError, RecursionError) as error:
-            raise ArtifactError(
-                "bad_tensors", f"{folder}: {name} can't be put together: {error}. {_HOSTILE}"
-            ) from error
+            raise ArtifactError("bad_tensors", f"{folder}: {name} can't be put together: {error}. {HOSTILE}") from error
     if parts:
         raise ArtifactError(
-            "bad_tensors", f"{folder}: {next(iter(parts))} belongs to no tensor that the metadata describes. {_HOSTILE}"
+            "bad_tensors", f"{folder}: {next(iter(parts))} belongs to no tensor that the metadata describes. {HOSTILE}"
         )
     return tensors
 

@@ -19,9 +19,9 @@ from qcompile.autoquant.measure import OUT_OF_MEMORY, LayerTimer, time_compiled
 from qcompile.autoquant.resolution import Measurement, Resolution, explicit, measurements_of
 from qcompile.autoquant.subject import Prepared, Task, autoquant_steps, prepare
 from qcompile.autoquant.survey import LinearShape, Survey, survey
+from qcompile.devices import resolve_device
 from qcompile.errors import MachineError, PlanError
 from qcompile.noise import quiet_libraries
-from qcompile.planner import resolve_device
 from qcompile.progress import Progress, Silent, stage
 from qcompile.recipe import Recipe
 from qcompile.steps.autoquant import NONE, Autoquant

@@ -12,10 +12,11 @@ from qcompile import recipe as recipes
 from qcompile.aot.callspec import Arguments
 from qcompile.aot.options import for_compiler, options_of
 from qcompile.artifact.read import Artifact
+from qcompile.devices import resolve_device
 from qcompile.errors import MachineError, ModelError
 from qcompile.loader import load
 from qcompile.original import load_subject
-from qcompile.planner import make_plan, meta_subject, resolve_device, walk
+from qcompile.planner import make_plan, meta_subject, walk
 from qcompile.progress import Progress, stage
 from qcompile.recipe import Recipe
 from qcompile.steps import Phase, Workshop

@@ -10,11 +10,11 @@ import torch
 
 from qcompile import recipe as recipes
 from qcompile.artifact.read import Artifact, read_artifact
+from qcompile.devices import resolve_device
 from qcompile.environment import current
 from qcompile.errors import ModelError, PlanError
 from qcompile.header import Bounds
 from qcompile.noise import quiet_libraries
-from qcompile.planner import resolve_device
 from qcompile.progress import Progress, Silent, stage
 from qcompile.quality.bounds import checks, refuse_unmeasurable
 from qcompile.quality.reference import (

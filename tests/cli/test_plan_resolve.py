@@ -14,7 +14,7 @@ from cli.conftest import Result, command
 from qcompile import recipe as recipes
 from qcompile.autoquant import resolve as resolving
 from qcompile.autoquant.machine import describe
-from qcompile.planner import resolve_device
+from qcompile.devices import resolve_device
 
 LAYERS = {"include": ["single_transformer_blocks.0.proj_*"]}
 

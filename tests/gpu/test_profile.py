@@ -42,7 +42,8 @@ def test_packages_are_split_up(cuda_artifact: Path, tmp_path: Path) -> None:
     assert found.mode == "packages"
     assert COMPILED not in groups
     assert {"matmul", "attention", "quantization"} <= groups.keys()
-    assert "other" not in groups or groups["other"].ms < 0.3 * found.recording.kernel_ms * 3
+    # Rotary frequencies are computed in float64 outside of the blocks; of the blocks' own kernels none is unknown.
+    assert all("at::native" in kernel.name for kernel in groups["other"].costliest)
     assert 0 < found.recording.kernel_ms < found.recording.step_ms
     with gzip.open(trace, "rt") as file:
         events = json.load(file)["traceEvents"]

@@ -1,0 +1,83 @@
+"""Beside the imports: what is read ahead, and what goes wrong meanwhile."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import qcompile
+from qcompile import opening
+from qcompile.artifact import stored
+from qcompile.artifact.read import read_artifact
+from qcompile.errors import ArtifactError, PlanError
+from qcompile.progress import Silent
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Folders that were read ahead, on a CPU as it is done for a GPU."""
+    folders: list[str] = []
+    really = stored.read_ahead
+
+    def read_ahead(folder: Path, device: torch.device) -> Any:
+        folders.append(folder.name)
+        return really(folder, device)
+
+    monkeypatch.setattr(stored, "read_ahead", read_ahead)
+    monkeypatch.setattr(opening, "READ_AHEAD", ("cpu", "cuda"))
+    return folders
+
+
+def test_weights_that_were_read_ahead_are_the_same(eager_artifact: Path, read: list[str]) -> None:
+    ahead = qcompile.load(eager_artifact).transformer.state_dict()
+    manifest = read_artifact(eager_artifact).manifest
+    assert read == [name for name, record in manifest.components.items() if record.stored == "qcompile"]
+    assert "transformer" in read
+    plain = qcompile.load(read_artifact(eager_artifact)).transformer.state_dict()
+    assert ahead.keys() == plain.keys()
+    x = torch.eye(64, dtype=torch.bfloat16)
+    for name, tensor in plain.items():
+        assert type(ahead[name]) is type(tensor)
+        if type(tensor) is torch.Tensor:
+            assert torch.equal(ahead[name], tensor)
+        elif tensor.shape[1] == 64:
+            linear = torch.nn.functional.linear
+            assert torch.equal(linear(x, ahead[name]), linear(x, tensor))
+
+
+def test_on_a_cpu_nothing_is_read_ahead(eager_artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stored, "read_ahead", lambda *_: pytest.fail("files are mapped there"))
+    artifact, ahead = opening.open_beside_imports(eager_artifact, "cpu", True, Silent())
+    assert (artifact.folder, ahead) == (eager_artifact, {})
+
+
+def test_without_weights(eager_artifact: Path, read: list[str]) -> None:
+    _, ahead = opening.open_beside_imports(eager_artifact, "cpu", True, Silent(), weights=False)
+    assert (ahead, read) == ({}, [])
+
+
+def test_nothing_is_read_before_digests_hold(eager_artifact: Path, read: list[str], tmp_path: Path) -> None:
+    folder = shutil.copytree(eager_artifact, tmp_path / "changed")
+    with next((folder / "transformer").glob("*.safetensors")).open("r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"\x7f")
+    with pytest.raises(ArtifactError, match="its digest differs"):
+        qcompile.load(folder)
+    assert read == []
+
+
+def test_a_device_that_is_none(eager_artifact: Path, read: list[str]) -> None:
+    with pytest.raises(PlanError, match="--device gpu0: no device is called that"):
+        qcompile.load(eager_artifact, device="gpu0")
+    assert read == []
+
+
+def test_memory_that_runs_out_is_told(eager_artifact: Path, read: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_memory(*_: object) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(stored, "read_ahead", no_memory)
+    with pytest.raises(torch.OutOfMemoryError, match="CUDA out of memory"):
+        qcompile.load(eager_artifact)
