@@ -1,5 +1,6 @@
 """Looking into a model: its linears, its repeated blocks, its bytes."""
 
+import copy
 import re
 from collections.abc import Iterable, Iterator
 
@@ -77,6 +78,20 @@ def kept_by_class(model: nn.Module, name: str) -> str | None:
         if part in name.split("."):
             return f"_keep_in_fp32_modules: {part}"
     return None
+
+
+def bare_copy(module: nn.Module) -> nn.Module:
+    """A copy of `module` with tensors of its own, on the device where they are now, and without hooks."""
+    twin = copy.copy(module)
+    # Modules without hooks share nothing with those that had them, and hooks may hold whole models.
+    twin.__dict__ |= {name: type(value)() for name, value in module.__dict__.items() if "_hooks" in name}
+    twin._parameters = {
+        name: tensor if tensor is None else nn.Parameter(tensor.detach().clone(), requires_grad=False)
+        for name, tensor in module._parameters.items()
+    }
+    twin._buffers = {name: tensor if tensor is None else tensor.clone() for name, tensor in module._buffers.items()}
+    twin._modules = {name: child if child is None else bare_copy(child) for name, child in module._modules.items()}
+    return twin
 
 
 def inner_tensors(tensor: torch.Tensor) -> Iterator[torch.Tensor]:

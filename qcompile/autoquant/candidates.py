@@ -1,5 +1,6 @@
 """The schemes that take part, and one layer in one of them."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -7,6 +8,7 @@ from torch import nn
 
 from qcompile.change import Change
 from qcompile.errors import MachineError, StepError
+from qcompile.modules import bare_copy
 from qcompile.progress import Silent
 from qcompile.schemes import SCHEMES, Scheme
 from qcompile.steps import Workshop
@@ -48,6 +50,26 @@ def in_scheme(scheme: str, layer: nn.Linear, activation: torch.Tensor) -> nn.Mod
         workshop = Workshop({"layer": {"input": activation}}, Path(), Silent(), max_compiled_error=1.0)
         Quantize(component="alone", scheme=scheme).apply(alone, (change,), workshop)
     return alone.eval()
+
+
+def in_schemes(schemes: Mapping[str, str], block: nn.Module) -> nn.Module:
+    """A copy of `block` with its layers in `schemes` (dotted name in the block -> scheme, or `none`).
+
+    Raises:
+        RuntimeError, ValueError, TypeError, AssertionError, ImportError, StepError: the backend can't.
+    """
+    alone = nn.Module()
+    alone.block = bare_copy(block)
+    for scheme in dict.fromkeys(schemes.values()):
+        if scheme != NONE:
+            changes = tuple(
+                Change(step=0, kind=Quantize.kind, component="alone", module=f"block.{name}", action=scheme)
+                for name, chosen in schemes.items()
+                if chosen == scheme
+            )
+            workshop = Workshop({}, Path(), Silent(), max_compiled_error=1.0)
+            Quantize(component="alone", scheme=scheme).apply(alone, changes, workshop)
+    return alone.block.eval()
 
 
 def runnable(options: Autoquant, device: torch.device, mode: str, place: str) -> tuple[list[str], dict[str, str]]:

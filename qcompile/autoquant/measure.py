@@ -1,9 +1,10 @@
-"""How long a compiled linear takes in each scheme, on the device, interleaved."""
+"""How long a compiled linear, or a whole block, takes in each scheme, on the device, interleaved."""
 
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from types import FunctionType
 from typing import Any, Protocol
 
@@ -11,7 +12,7 @@ import torch
 from torch import nn
 
 from qcompile.aot.options import BASE, for_compiler
-from qcompile.autoquant.candidates import FAILURES, first_line, in_scheme
+from qcompile.autoquant.candidates import FAILURES, first_line, in_scheme, in_schemes
 from qcompile.autoquant.decide import Timing
 
 OUT_OF_MEMORY = "out of memory"
@@ -27,6 +28,20 @@ FLUSH_BYTES = 256 << 20
 HOLD_CYCLES = 20_000_000
 """GPU cycles (some 10 ms) that launches of one batch get as a head start."""
 MAX_BATCH = 10
+
+
+class BlockTimer(Protocol):
+    """Measures one block in several variants; see `time_blocks`."""
+
+    def __call__(
+        self,
+        block: nn.Module,
+        calls: Sequence[tuple[Sequence[Any], Mapping[str, Any]]],
+        variants: Mapping[str, Mapping[str, str]],
+        expired: Callable[[], bool],
+        options: Mapping[str, Any],
+    ) -> dict[str, Timing | str]:
+        """Give a timing, or why there is none, for each variant there was time for."""
 
 
 class LayerTimer(Protocol):
@@ -62,25 +77,62 @@ def time_compiled(
         expired: asked before each further compilation whether time is up.
         options: of the compiler, other than inductor's defaults.
     """
+
+    def make(scheme: str) -> Callable[[], object]:
+        run = _compiled(in_scheme(scheme, layer, activation), options)
+        return lambda: run(activation)
+
+    return _time({scheme: partial(make, scheme) for scheme in schemes}, activation.device, expired)
+
+
+def time_blocks(
+    block: nn.Module,
+    calls: Sequence[tuple[Sequence[Any], Mapping[str, Any]]],
+    variants: Mapping[str, Mapping[str, str]],
+    expired: Callable[[], bool],
+    options: Mapping[str, Any] = BASE,
+) -> dict[str, Timing | str]:
+    """Compile `block` with its layers in each variant's schemes and time `calls` of it together, in turn.
+
+    Args:
+        block: not quantized; it is left as it is.
+        calls: positional and keyword arguments of every call of it in one step of each declared shape.
+        variants: name -> layer of the block -> scheme.
+        expired: asked before each further compilation whether time is up.
+        options: of the compiler, other than inductor's defaults.
+    """
+    device = next(block.parameters()).device
+
+    def make(schemes: Mapping[str, str]) -> Callable[[], object]:
+        run = _compiled(in_schemes(schemes, block), options)
+        return lambda: [run(*args, **kwargs) for args, kwargs in calls]
+
+    return _time({name: partial(make, schemes) for name, schemes in variants.items()}, device, expired)
+
+
+def _time(
+    makers: Mapping[str, Callable[[], Callable[[], object]]], device: torch.device, expired: Callable[[], bool]
+) -> dict[str, Timing | str]:
+    """Timings of what each maker makes, or why there is none; the first is made whatever the time."""
     outcomes: dict[str, Timing | str] = {}
-    compiled: dict[str, Callable[[], object]] = {}
-    with torch.no_grad(), _current(activation.device):
-        for scheme in schemes:
-            if scheme != schemes[0] and expired():
+    calls: dict[str, Callable[[], object]] = {}
+    with torch.no_grad(), _current(device):
+        for index, (name, make) in enumerate(makers.items()):
+            if index and expired():
                 break
             try:
-                run = _compiled(in_scheme(scheme, layer, activation), options)
+                call = make()
                 for _ in range(WARM_UP_CALLS):
-                    run(activation)
-                _wait(activation.device)
+                    call()
+                _wait(device)
             except torch.OutOfMemoryError:
-                outcomes[scheme] = OUT_OF_MEMORY
+                outcomes[name] = OUT_OF_MEMORY
             except FAILURES as error:
-                outcomes[scheme] = f"fails: {first_line(error)}"
+                outcomes[name] = f"fails: {first_line(error)}"
             else:
-                compiled[scheme] = lambda run=run: run(activation)  # type: ignore[misc]
-        sample = _samples_on_gpu if activation.is_cuda else _samples_on_cpu
-        return outcomes | {name: timing_of(samples) for name, samples in _interleave(compiled, sample).items()}
+                calls[name] = call
+        sample = _samples_on_gpu if device.type == "cuda" else _samples_on_cpu
+        return outcomes | {name: timing_of(samples) for name, samples in _interleave(calls, sample).items()}
 
 
 def timing_of(samples: Sequence[float]) -> Timing:
@@ -89,9 +141,9 @@ def timing_of(samples: Sequence[float]) -> Timing:
     return Timing(median, (upper - lower) / 2)
 
 
-def _compiled(module: nn.Module, options: Mapping[str, Any]) -> Callable[[torch.Tensor], torch.Tensor]:
-    def run(activation: torch.Tensor) -> torch.Tensor:
-        return module(activation)  # type: ignore[no-any-return]
+def _compiled(module: nn.Module, options: Mapping[str, Any]) -> Callable[..., object]:
+    def run(*args: Any, **kwargs: Any) -> object:
+        return module(*args, **kwargs)
 
     # Compiled code hangs on a code object, and torch stops compiling after a few variants of one. So each run has a
     # code object of its own, which also goes away with it.

@@ -51,7 +51,11 @@ class Measurement:
     """Recipes whose artifacts are timed in the same run."""
 
 
-FULL = ("--arms", "eager,jit_bf16,jit,aot,aot_graphs", "--cold-arms", "jit,aot", "--steps", "30", "--images", "1")
+WHOLE = "steps.3.compile.scope=full"
+FULL = (
+    *("--arms", "eager,jit_bf16,jit,aot,aot_graphs", "--cold-arms", "jit_from_original,jit,aot", "--cold-starts", "2"),
+    *("--steps", "30", "--images", "1"),
+)
 STEPS = ("--arms", "jit_bf16,jit,aot,aot_graphs", "--steps", "30", "--images", "0", "--cold-starts", "0", "--no-limits")
 MEASUREMENTS = {
     "flux_fp8_row": Measurement("flux_dev", (ONE_SIZE,), FULL),
@@ -60,7 +64,9 @@ MEASUREMENTS = {
         "flux_dev", (ONE_SIZE, FEW_STEPS), ("--arms", "eager,jit_bf16,aot,aot_graphs", *STEPS[2:])
     ),
     "flux_int8": Measurement(
-        "flux_dev", (ONE_SIZE, FEW_STEPS), (*STEPS, "--cold-arms", "jit,aot", "--cold-starts", "1")
+        "flux_dev",
+        (ONE_SIZE, FEW_STEPS),
+        (*STEPS[:6], "--cold-arms", "jit_from_original,aot", "--cold-starts", "1", "--no-limits"),
     ),
     "flux_autoquant": Measurement(
         "flux_dev", (ONE_SIZE, FEW_STEPS), ("--arms", "jit_bf16,aot", *STEPS[2:]), ("flux_fp8_row", "flux_fp8")
@@ -117,7 +123,7 @@ def measure(name: str, records: Path, keep: bool) -> bool:
 
 def shapes(keep: bool) -> dict[str, float]:
     """GPU memory of a loaded artifact before and while it paints 1024x1024, for one and for four declared sizes."""
-    folders = {"one": applied("flux_fp8_row"), "four": applied("flux_fp8_row", "four", FOUR_SIZES)}
+    folders = {"one": applied("flux_fp8_row"), "four": applied("flux_fp8_row", "four", FOUR_SIZES, FEW_STEPS)}
     found = {
         title: cold_start("aot", ROOT / folder, "cuda", "1024x1024_b1", image=True) for title, folder in folders.items()
     }
@@ -129,7 +135,7 @@ def shapes(keep: bool) -> dict[str, float]:
 
 def scopes(keep: bool) -> dict[str, float]:
     """Seconds of building by blocks and whole, and a step of each, timed in turn."""
-    blocks, full = applied("flux_fp8_row"), applied("flux_fp8_row", "full", ONE_SIZE, "steps.3.compile.scope=full")
+    blocks, full = applied("flux_fp8_row"), applied("flux_fp8_row", "full", ONE_SIZE, FEW_STEPS, WHOLE)
     seconds = [
         sum(package.build_seconds for package in read_artifact(ROOT / out).manifest.packages) for out in (blocks, full)
     ]
