@@ -46,6 +46,15 @@ def test_output_and_size_stay_and_the_old_projections_are_gone() -> None:
         torch.testing.assert_close(fused(**flux_call())[0], model(**flux_call())[0])
 
 
+def test_no_weights_are_made_up_only_to_be_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = flux()
+    monkeypatch.setattr(torch.Tensor, "uniform_", lambda *_, **__: pytest.fail("random weights"))
+    with pytest.raises(pytest.fail.Exception):
+        torch.nn.Linear(2, 2)
+    FuseQkv(component="model").restructure(model)
+    assert "transformer_blocks.0.attn.to_qkv" in linears(model)
+
+
 def test_changes_name_every_attention_layer_and_change_nothing() -> None:
     model = flux()
     before = set(linears(model))
