@@ -1,5 +1,6 @@
 """Which errors are an arm's own: it falls out with the reason, and the others go on."""
 
+import gc
 import subprocess
 from contextlib import suppress
 
@@ -38,7 +39,8 @@ def reason_of(error: BaseException) -> str:
 
 
 def release_memory() -> None:
-    """Hand what a failed arm left back to the GPU. Call it when its error, which holds its tensors, is gone."""
+    """Hand what nobody needs any more back to the GPU. Call it when an error, which holds tensors, is gone."""
+    gc.collect()  # compiled code is part of reference cycles
     if torch.cuda.is_available():
         with suppress(RuntimeError):  # after some faults a GPU answers nothing any more
             torch.cuda.empty_cache()

@@ -162,6 +162,7 @@ def _artifact(
     import torch
 
     from qcompile import recipe as recipes
+    from qcompile.bench.faults import release_memory
     from qcompile.bench.run import check
     from qcompile.devices import resolve_device
     from qcompile.progress import Stopwatch
@@ -174,6 +175,8 @@ def _artifact(
     target = Path(options.out) if options.out else temporary / recipe.name
     apply(recipe, out=target, device=options.device, progress=watch)
     peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+    # The processes that are started next need the GPU's memory for themselves.
+    release_memory()
     return target, dataclasses.replace(chosen, built=watch.seconds, built_peak_gpu_bytes=peak)
 
 
