@@ -63,7 +63,7 @@ CASES = (
         "flux_dev",
         19 * 8 + 38 * 3,
         15.206,
-        overrides=("steps.2.quantize.scheme=int8_dynamic", "steps.2.quantize.autoquant=null"),
+        overrides=("steps.1.quantize.scheme=int8_dynamic", "steps.1.quantize.autoquant=null"),
     ),
     Case("flux_lora_int8", "flux_dev", 19 * 8 + 38 * 3, 15.206),
     Case("flux_schnell_fp8", "flux_schnell", 19 * 8 + 38 * 3, 15.184),

@@ -51,7 +51,7 @@ class Measurement:
     """Recipes whose artifacts are timed in the same run."""
 
 
-WHOLE = "steps.3.compile.scope=full"
+WHOLE = "steps.2.compile.scope=full"
 FULL = (
     *("--arms", "eager,jit_bf16,jit,aot,aot_graphs", "--cold-arms", "jit_from_original,jit,aot", "--cold-starts", "2"),
     *("--steps", "30", "--images", "1"),
