@@ -135,7 +135,9 @@ def run(
     if block_timer is None:
         # What depends on the shape a block's timer does not know: then it has nothing to say against single layers.
         flat = isinstance(timer.latencies_us, dict)
-        block_timer = FakeBlockTimer(timer.latencies_us) if flat else FakeBlockTimer(gains=dict.fromkeys(LATENCIES_US, -1000.0))
+        block_timer = (
+            FakeBlockTimer(timer.latencies_us) if flat else FakeBlockTimer(gains=dict.fromkeys(LATENCIES_US, -1000.0))
+        )
     model, inputs = tiny(rows)
     return resolve(
         recipe,
