@@ -5,7 +5,7 @@ from collections.abc import Iterable
 LABELS = {
     "eager": "original, eager",
     "jit_bf16": "original, compiled",
-    "jit_from_original": "original, quantized and compiled at start",
+    "jit_from_original": "quantized anew (JIT)",
     "eager_quantized": "quantized, eager",
     "jit": "quantized, compiled (JIT)",
     "aot": "quantized, AoT",

@@ -8,6 +8,8 @@ from qcompile.report.arms import CONTROL, SUBJECTS, label_of
 from qcompile.report.quantities import number, quantity, scale, spread
 from qcompile.verify.record import VerificationRecord
 
+START = "as fast from the start of a process to its first step"
+
 
 @dataclass(frozen=True)
 class Headline:
@@ -25,7 +27,7 @@ def headlines(record: Record | None, verified: VerificationRecord | None, manife
     """The figures at the top, as far as they were measured. Ratios are those the record holds, never computed anew."""
     found = []
     if record is not None:
-        found += [*_steps(record), *_first_step(record), *_memory(record)]
+        found += [*_steps(record), *_first_step(record), *_start(record), *_memory(record)]
     before = sum(item.bytes_before for item in manifest.components.values())
     after = sum(item.bytes_after for item in manifest.components.values())
     if before:
@@ -81,6 +83,20 @@ def _first_step(record: Record) -> list[Headline]:
     here = f", this: {quantity(mine.value, 's')}" if mine else ""
     what = "as fast as torch.compile of the same weights"
     return [Headline(_times(ratio.value), what, f"first step of a new process: {_rounds(ratio)}", words + here)]
+
+
+def _start(record: Record) -> list[Headline]:
+    """The whole way to the first step, against quantizing and compiling at every start where that was measured."""
+    metric = "cold, start_to_first_step"
+    for arm in ("jit_from_original", "jit"):
+        ratio = record.ratio(arm, "aot", metric)
+        if ratio is not None:
+            seconds = {"control": record.find(CONTROL, metric), "this": record.find("aot", metric)}
+            known = [f"{who}: {quantity(item.value, 's')}" for who, item in seconds.items() if item]
+            missing = [] if seconds["control"] else ["control: not measured"]
+            around = f"against {label_of(arm)}: {_rounds(ratio)}"
+            return [Headline(_times(ratio.value), START, around, ", ".join([*missing, *known]))]
+    return []
 
 
 def _memory(record: Record) -> list[Headline]:

@@ -33,6 +33,19 @@ def test_ratios_come_with_spread_and_control(full: Content) -> None:
     assert (worst.value, worst.control) == ("0.03", "control: 0.006")
 
 
+def test_a_whole_start_is_held_against_quantizing_anew(full: Content) -> None:
+    what = "as fast from the start of a process to its first step"
+    plain = of(full, full.bench)[what]
+    assert plain.spread == "against quantized, compiled (JIT): one round"
+    data = bench_data()
+    ratio = {"arm": "jit_from_original", "over": "aot", "metric": "cold, start_to_first_step", "shape": ""}
+    data["ratios"].append(data["ratios"][0] | ratio | {"value": 12.8, "low": 12, "high": 13, "count": 2})
+    anew = of(full, Record.model_validate(data))[what]
+    assert (anew.value, anew.spread) == ("12.8×", "against quantized anew (JIT): 12.0 to 13.0 in 2 rounds")
+    assert anew.control == plain.control
+    assert "this: " in plain.control
+
+
 def test_without_records_only_the_weights_are_known() -> None:
     content = gather(ARTIFACT)
     (item,) = headlines(None, None, content.manifest)
