@@ -48,10 +48,10 @@ def cold_start(arm: str, artifact: Path, device: str, label: str, image: bool) -
         image: whether to paint a whole image after the steps; a CUDA graph can't, it holds one step's inputs.
 
     Returns:
-        Seconds: `import`, `load`, `first_step`, `steady_step`, `image`, and from the start of the process
-        `start_to_first_step` and `start_to_image`; bytes: `peak_gpu`, `resident_gpu` (tensors at the end),
-        `reserved_gpu` (what the process holds of the GPU at the end, CUDA graphs' memory included), `peak_cpu`,
-        `resident_cpu`.
+        Seconds: `import`, of that `wait` for digests and weights after the last import, `load`, `first_step`,
+        `steady_step`, `image`, and from the start of the process `start_to_first_step` and `start_to_image`; bytes:
+        `peak_gpu`, `resident_gpu` (tensors at the end), `reserved_gpu` (what the process holds of the GPU at the end,
+        CUDA graphs' memory included), `peak_cpu`, `resident_cpu`.
 
     Raises:
         MachineError: the process failed, for lack of memory for one.
@@ -89,15 +89,16 @@ def main() -> int:
     options = parser.parse_args()
 
     from qcompile.opening import open_beside_imports
-    from qcompile.progress import Silent
+    from qcompile.progress import Silent, Stopwatch
 
     # As `qcompile.load` has it.
+    watch = Stopwatch(Silent())
     artifact, ahead = open_beside_imports(
-        options.artifact, options.device, options.arm in PACKAGED, Silent(), options.arm not in FROM_ORIGINAL
+        options.artifact, options.device, options.arm in PACKAGED, watch, options.arm not in FROM_ORIGINAL
     )
     import torch
 
-    found = {"import": time.time() - started}
+    found = {"import": time.time() - started, "wait": sum(watch.seconds.values())}
     device = torch.device(options.device)
     with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
         found |= _measure(options.arm, artifact, ahead, device, options.label, options.image, started)

@@ -29,6 +29,7 @@ JOBS: dict[str, tuple[str, ...]] = {
        for family in ("flux_dev", "sdxl", "wan")},
     **{recipe: (*MEASURE, recipe)
        for recipe in ("flux_fp8_row", "flux_fp8", "flux_autoquant", "flux_int8", "wan_fp8", "sdxl_int8")},
+    "imports": (sys.executable, "-X", "importtime", "-c", "import qcompile.loader; from diffusers import FluxPipeline"),
     "whole": (sys.executable, "-c", WHOLE),
     "scopes": (*MEASURE, "--scopes"),
     "shapes": (*MEASURE, "--shapes"),
@@ -38,7 +39,7 @@ LANES = (
     ("flux_dev", "flux_autoquant", "scopes", "wan_fp8", "shapes", "flux_fp8", "flux_fp8_row"),
     ("wan", "flux_int8", "sdxl_int8", "tests"),
     # Nothing here is timed: it shares the second GPU.
-    ("sdxl", "whole"),
+    ("sdxl", "whole", "imports"),
 )
 AFTER = {
     **dict.fromkeys(("flux_autoquant", "flux_int8", "whole"), ("flux_dev",)),
