@@ -12,6 +12,8 @@ import pytest
 from conftest import ROOT
 
 PYTHON = (sys.executable, "-c")
+PROCESSORS_OF = os.sched_getaffinity
+"""Itself, where a test puts another one in its place."""
 RECORD = "import os, sys, pathlib; pathlib.Path(sys.argv[1]).write_text(str(len(os.sched_getaffinity(0))))"
 NEVER_ENDS = """
 import pathlib, sys, time
@@ -39,7 +41,7 @@ def measure_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
 def run(module: ModuleType, monkeypatch: pytest.MonkeyPatch, out: Path, gpus: int, *words: str) -> dict:
     monkeypatch.setattr(module, "_count_gpus", lambda: gpus)
     monkeypatch.setattr(sys, "argv", ["measure_all.py", "--out", str(out), *words])
-    before = os.sched_getaffinity(0)
+    before = PROCESSORS_OF(0)
     try:
         assert module.main() == 0
     finally:
@@ -55,7 +57,9 @@ def test_every_job_ends_and_its_records_are_there(
     if gpus > 1 and cpus < 4:
         # Lanes get three, three and two eighths of them.
         monkeypatch.setattr(os, "sched_getaffinity", lambda _: [0] * 8)
+    before = PROCESSORS_OF(0)
     status = run(measure_all, monkeypatch, tmp_path / "out", gpus, "--seconds", "120")
+    assert PROCESSORS_OF(0) == before  # a test that runs on one processor from here on takes ten times as long
     assert status.keys() == measure_all.JOBS.keys()
     assert {found[-1].partition(" after")[0] for found in status.values()} == {"ends with 0"}
     names = {path.stem for path in (tmp_path / "out" / "records").iterdir()}
