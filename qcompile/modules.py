@@ -83,7 +83,7 @@ def kept_by_class(model: nn.Module, name: str) -> str | None:
 def bare_copy(module: nn.Module) -> nn.Module:
     """A copy of `module` with tensors of its own, on the device where they are now, and without hooks."""
     twin = copy.copy(module)
-    # Modules without hooks share nothing with those that had them, and hooks may hold whole models.
+    # What hooks refer to may be a whole model.
     twin.__dict__ |= {name: type(value)() for name, value in module.__dict__.items() if "_hooks" in name}
     twin._parameters = {
         name: tensor if tensor is None else nn.Parameter(tensor.detach().clone(), requires_grad=False)

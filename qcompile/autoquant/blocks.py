@@ -93,28 +93,24 @@ def _rivals(
     return tuple(scheme for scheme in candidates if set(chosen.values()) != {scheme} and may_be_faster(scheme))
 
 
-def sample_blocks(model: nn.Module, names: Sequence[str], calls: Mapping[str, Arguments]) -> dict[str, BlockSample]:
-    """Run `model` eagerly once for each of `calls` and keep the named blocks with their arguments."""
-    found: dict[str, BlockSample] = {}
+def sample_block(model: nn.Module, name: str, calls: Mapping[str, Arguments]) -> BlockSample:
+    """Run `model` eagerly once for each of `calls` and keep a block, by its dotted name, with its arguments."""
+    samples: list[BlockSample] = []
 
-    def hook_of(name: str) -> Callable[..., None]:
-        def hook(block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def hook(block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if not samples:
             # Now, since a streamed block's weights are on the device only while it runs.
-            if name not in found:
-                found[name] = BlockSample(bare_copy(block))
-            found[name].calls.append(tree_map_only(torch.Tensor, torch.clone, (args, kwargs)))
+            samples.append(BlockSample(bare_copy(block)))
+        samples[0].calls.append(tree_map_only(torch.Tensor, torch.clone, (args, kwargs)))
 
-        return hook
-
-    hooks = [model.get_submodule(name).register_forward_pre_hook(hook_of(name), with_kwargs=True) for name in names]
+    handle = model.get_submodule(name).register_forward_pre_hook(hook, with_kwargs=True)
     try:
         with torch.no_grad():
             for call in calls.values():
                 model(**call)
     finally:
-        for hook in hooks:
-            hook.remove()
-    return found
+        handle.remove()
+    return samples[0]
 
 
 def winner(group: Group, timings: Mapping[str, Timing | str]) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-from qcompile.autoquant.blocks import CHOSEN, Group, describe_timings, groups, overruled, sample_blocks, winner
+from qcompile.autoquant.blocks import CHOSEN, Group, describe_timings, groups, overruled, sample_block, winner
 from qcompile.autoquant.cache import Cache
 from qcompile.autoquant.candidates import runnable
 from qcompile.autoquant.decide import UNMEASURED, Decision, Evidence, Timing, decide, total
@@ -158,18 +158,18 @@ class Run:
         shapes = "; ".join(f"{layer} {', '.join(map(str, shapes))}" for layer, shapes in self._shapes_in(group).items())
         key = f"{group.key()} ({shapes})"
         known = self._store.get(key, variants)
-        if known is None:
-            if self._expired():
-                if self._options.on_budget == "error":
-                    raise PlanError(self._no_time_for(f"whole {group.kind}s in {', '.join(variants)}"))
-                return dict.fromkeys(variants, UNMEASURED)
+        if known is None and not self._expired():
             with stage(self._progress, f"measure {group.kind} as a whole ({', '.join(variants)})"):
-                name = group.blocks[-1]  # the first one's inputs may lie in memory in another way than everybody else's
-                sample = sample_blocks(self._prepared.model, [name], self._prepared.calls)[name]
+                # The first one's inputs may lie in memory in another way than everybody else's.
+                sample = sample_block(self._prepared.model, group.blocks[-1], self._prepared.calls)
                 known = self._block_timer(sample.block, sample.calls, variants, self._expired, self._compiler_options)
             if known.keys() >= set(variants):
                 self._store.put(key, {name: found for name, found in known.items() if found != OUT_OF_MEMORY})
-        return known
+        known = known or {}
+        missing = [name for name in variants if name not in known]
+        if missing and self._options.on_budget == "error":
+            raise PlanError(self._no_time_for(f"whole {group.kind}s in {', '.join(missing)}"))
+        return known | dict.fromkeys(missing, UNMEASURED)
 
     def _shapes_in(self, group: Group) -> dict[str, list[LinearShape]]:
         return {layer: self._found.calls[f"{group.blocks[-1]}.{layer}"] for layer in group.chosen}

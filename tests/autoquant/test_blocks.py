@@ -9,7 +9,7 @@ from aot.tiny import Block, make_call, make_model
 from torch import nn
 
 from autoquant.fakes import BLOCKS, FakeBlockTimer, FakeTimer, autoquant_step, make_recipe, run, steps_of
-from qcompile.autoquant.blocks import CHOSEN, Group, sample_blocks, winner
+from qcompile.autoquant.blocks import CHOSEN, Group, sample_block, winner
 from qcompile.autoquant.candidates import in_schemes
 from qcompile.autoquant.decide import Timing
 from qcompile.autoquant.measure import time_blocks
@@ -119,6 +119,20 @@ def test_no_time_for_blocks(cache: Path, on_budget: str) -> None:
     assert blocks.asked == []
 
 
+def test_time_that_is_up_between_variants(cache: Path) -> None:
+    class Late(FakeBlockTimer):
+        def __call__(self, *args: Any) -> dict:
+            found = super().__call__(*args)
+            del found[FLOAT8]
+            return found
+
+    with pytest.raises(PlanError, match="not measured: whole Blocks in int8_weight_only"):
+        run(make_recipe(), FakeTimer(NEAR), cache, block_timer=Late(NEAR))
+    resolution = run(make_recipe(autoquant_step(on_budget="none")), FakeTimer(NEAR), cache, block_timer=Late(NEAR))
+    assert steps_of(resolution) == {INT8: BLOCKS}
+    assert f"{FLOAT8} not measured: out of budget" in resolution.notes[0]
+
+
 @pytest.mark.parametrize(
     ("chosen", "timings", "expected"),
     [
@@ -139,7 +153,7 @@ def test_a_sample_is_a_copy_with_all_its_calls() -> None:
     model, fired = make_model(), []
     model.blocks[2].register_forward_hook(lambda *_: fired.append(1))
     calls = {"a": make_call(24), "b": make_call(48)}
-    sample = sample_blocks(model, ["blocks.2"], calls)["blocks.2"]
+    sample = sample_block(model, "blocks.2", calls)
     assert len(fired) == 2
     with torch.no_grad():
         outputs = [sample.block(*args, **kwargs)[1] for args, kwargs in sample.calls]
@@ -165,7 +179,7 @@ def test_a_block_in_several_schemes() -> None:
 @pytest.mark.slow
 def test_a_block_for_real() -> None:
     """Compiled in each variant; a scheme that can't be had leaves the others."""
-    sample = sample_blocks(make_model(), ["blocks.1"], {"a": make_call(24)})["blocks.1"]
+    sample = sample_block(make_model(), "blocks.1", {"a": make_call(24)})
     variants = {
         CHOSEN: {"first": INT8, "second": "none"},
         FLOAT8: {"first": FLOAT8, "second": FLOAT8},

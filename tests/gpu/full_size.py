@@ -47,7 +47,7 @@ def main() -> int:
 def build(family: Family, text_layers: int, device: torch.device) -> Any:
     """The pipeline, in bfloat16 on `device`."""
     torch.manual_seed(0)
-    models = {name: _random(_shallow(part, text_layers), device) for name, part in family.parts.items()}
+    models = {name: random_part(_shallow(part, text_layers), device) for name, part in family.parts.items()}
     tokenizers = {name: make() for name, make in family.tokenizers.items()}
     scheduler = getattr(diffusers, family.scheduler[0])(**family.scheduler[1])
     absent = dict.fromkeys(family.absent)
@@ -71,7 +71,8 @@ def _with_depth(config: Mapping[str, Any], layers: int) -> dict[str, Any]:
     }
 
 
-def _random(part: Part, device: torch.device) -> torch.nn.Module:
+def random_part(part: Part, device: torch.device) -> torch.nn.Module:
+    """One model of a family at full size, in bfloat16."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.bfloat16)
     try:

@@ -30,6 +30,7 @@ JOBS: dict[str, tuple[str, ...]] = {
     **{recipe: (*MEASURE, recipe)
        for recipe in ("flux_fp8_row", "flux_fp8", "flux_autoquant", "flux_int8", "wan_fp8", "sdxl_int8")},
     "imports": (sys.executable, "-X", "importtime", "-c", "import qcompile.loader; from diffusers import FluxPipeline"),
+    "decoder": (sys.executable, "tests/gpu/decoder.py", "flux_dev"),
     "whole": (sys.executable, "-c", WHOLE),
     "scopes": (*MEASURE, "--scopes"),
     "shapes": (*MEASURE, "--shapes"),
@@ -37,7 +38,7 @@ JOBS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 LANES = (
     ("flux_dev", "flux_autoquant", "scopes", "wan_fp8", "shapes", "flux_fp8", "flux_fp8_row"),
-    ("wan", "flux_int8", "sdxl_int8", "tests"),
+    ("wan", "flux_int8", "sdxl_int8", "decoder", "tests"),
     # Nothing here is timed: it shares the second GPU.
     ("sdxl", "whole", "imports"),
 )
