@@ -1,6 +1,7 @@
 """Whether Python finds libraries compiled to bytecode, or compiles their source again at every start."""
 
 import importlib.util
+import sys
 from pathlib import Path
 
 LIBRARIES = ("torch", "diffusers", "transformers", "torchao", "peft", "sympy")
@@ -20,6 +21,19 @@ def without_bytecode() -> dict[str, Path]:
         if not any(map(_has_bytecode, sorted(folder.glob("*.py"))[:SAMPLED])):
             found[name] = folder
     return found
+
+
+def slow_start() -> str | None:
+    """What makes every start slow, and every compile worker; None where the libraries have bytecode."""
+    missing = without_bytecode()
+    if not missing:
+        return None
+    reason = ", since PYTHONDONTWRITEBYTECODE is set" if sys.dont_write_bytecode else ""
+    folders = " ".join(map(str, missing.values()))
+    return (
+        f"Python compiles {', '.join(missing)} from source at every start{reason}: a start takes seconds more, and "
+        f"every compile worker too. Once: {sys.executable} -m compileall -q -j 0 {folders}"
+    )
 
 
 def _has_bytecode(source: Path) -> bool:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qcompile.aot.toolchain import check_toolchain, compiler
-from qcompile.bytecode import without_bytecode
+from qcompile.bytecode import slow_start
 from qcompile.environment import current
 from qcompile.errors import MachineError
 from qcompile.noise import quiet_imports
@@ -139,18 +139,8 @@ def probe(kind: str) -> Check:
 
 def check_bytecode() -> Check:
     """Whether the libraries' modules are there as bytecode."""
-    missing = without_bytecode()
-    if not missing:
-        return Check("bytecode", True, "the libraries are compiled to bytecode", needed=False)
-    reason = ", since PYTHONDONTWRITEBYTECODE is set" if sys.dont_write_bytecode else ""
-    folders = " ".join(map(str, missing.values()))
-    return Check(
-        "bytecode",
-        False,
-        f"Python compiles {', '.join(missing)} from source at every start{reason}: a start takes seconds more, and "
-        f"every compile worker too. Once: {sys.executable} -m compileall -q -j 0 {folders}",
-        needed=False,
-    )
+    slow = slow_start()
+    return Check("bytecode", slow is None, slow or "the libraries are compiled to bytecode", needed=False)
 
 
 def _reason(stderr: str) -> str:

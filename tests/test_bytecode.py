@@ -2,6 +2,9 @@ import compileall
 import importlib
 import os
 import py_compile
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,6 +27,17 @@ def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_source_alone(library: Path) -> None:
     assert bytecode.without_bytecode() == {"some_library": library}
+
+
+def test_what_people_are_told(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for dont_write, reason in ((True, ", since PYTHONDONTWRITEBYTECODE is set"), (False, "")):
+        monkeypatch.setattr(sys, "dont_write_bytecode", dont_write)
+        told = bytecode.slow_start()
+        assert told.startswith(f"Python compiles some_library from source at every start{reason}: a start takes ")
+        command = told.partition("Once: ")[2]
+        assert command.endswith(f"-m compileall -q -j 0 {library}")
+    subprocess.run(shlex.split(command), check=True)
+    assert bytecode.slow_start() is None
 
 
 @pytest.mark.parametrize("mode", py_compile.PycInvalidationMode)

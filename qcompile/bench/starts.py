@@ -11,6 +11,7 @@ from qcompile.bench.arms import COLD_ONLY
 from qcompile.bench.faults import ARM_FAULTS, reason_of
 from qcompile.bench.found import Found
 from qcompile.bench.probe import cold_start
+from qcompile.bytecode import slow_start
 from qcompile.progress import Progress, stage
 
 COLD = ("start_to_first_step", "start_to_image", "import", "wait", "load", "first_step", "steady_step", "image")
@@ -40,6 +41,8 @@ def time_cold_starts(
         image: whether each paints a whole image.
         progress: told what happens.
     """
+    if count and (slow := slow_start()):
+        found.notes.append(f"cold starts: {slow}")
     label = next(iter(artifact.manifest.shapes))
     runs: dict[str, list[dict[str, float]]] = {}
     starts: dict[str, tuple[str, Path]] = {}

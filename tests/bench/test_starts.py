@@ -124,6 +124,18 @@ def test_first_steps_of_cold_starts_are_compared(eager_artifact: Path, monkeypat
     assert ratios["other", "aot", "cold, first_step"] == (2.0, 3)
 
 
+def test_starts_that_are_slow_for_lack_of_bytecode_say_so(
+    eager_artifact: Path, started: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifact = read_artifact(eager_artifact)
+    for slow, notes in ((None, []), ("Python compiles torch", ["cold starts: Python compiles torch"])):
+        monkeypatch.setattr(starts, "slow_start", lambda slow=slow: slow)
+        found = Found()
+        starts.time_cold_starts(found, artifact, ("eager",), {}, torch.device("cpu"), 1, False, Silent())
+        assert found.notes == notes
+    assert started == ["eager"] * 2
+
+
 @pytest.mark.long
 def test_a_cold_start(eager_artifact: Path) -> None:
     found = starts.cold_start("eager_quantized", eager_artifact, "cpu", ONE, True)
