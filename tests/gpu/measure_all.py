@@ -21,7 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-RECORDS = ROOT / "build" / "records"
+RECORDS = Path("build/records")
+"""Relative to ROOT, so that the commands in records are the same everywhere."""
 MEASURE = (sys.executable, "tests/gpu/measure.py", "--keep", "--records", str(RECORDS))
 WHOLE = "import measure as m; m.applied('flux_fp8_row', 'full', m.ONE_SIZE, m.FEW_STEPS, m.WHOLE)"
 JOBS: dict[str, tuple[str, ...]] = {
@@ -115,7 +116,7 @@ class Run:
                     os.killpg(process.pid, signal.SIGKILL)
                 self.note(job, "out of time")
         with self.lock:
-            shutil.copytree(RECORDS, self.out / "records", dirs_exist_ok=True)
+            shutil.copytree(ROOT / RECORDS, self.out / "records", dirs_exist_ok=True)
 
 
 def main() -> int:
@@ -126,7 +127,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=JOBS, help="leave everything else out")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    RECORDS.mkdir(parents=True, exist_ok=True)
+    (ROOT / RECORDS).mkdir(parents=True, exist_ok=True)
     lanes = [tuple(job for job in lane if job in (options.only or JOBS)) for lane in LANES]
     run = Run(options.out, time.monotonic() + options.seconds)
     for job in JOBS.keys() - {job for lane in lanes for job in lane}:
