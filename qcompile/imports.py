@@ -14,8 +14,8 @@ def library_imports() -> Iterator[None]:
     """Import libraries in the body.
 
     They make millions of objects that live as long as the process; the garbage collector would look through them again
-    and again and find nothing, a sixth of the time. And both diffusers and (up to 5.22) transformers ask which packages
-    are installed, which reads the list of files of each: a second where 200 are.
+    and again and find nothing, a sixth of the time. And both diffusers and transformers 5.17 ask which packages are
+    installed, which reads the list of files of each: a second where 200 are.
     """
     collects, scan = gc.isenabled(), importlib.metadata.packages_distributions
     gc.disable()

@@ -1,7 +1,7 @@
 """The plain tensors in a component's safetensors files: read one by one, or cut out of whole files read ahead.
 
 Reading ahead is for a thread beside imports. Importing holds the interpreter's lock, and whoever asks for it waits for
-5 milliseconds each time: seconds for the thousands of tensors of a model, nothing for its few files.
+up to 5 milliseconds each time: that adds up for the thousands of tensors of a model, and not for its few files.
 """
 
 import json
@@ -19,7 +19,7 @@ from qcompile.errors import ArtifactError
 Ahead = MutableMapping[str, torch.Tensor]
 """The bytes of whole files of one component, uint8 [bytes], by file name."""
 READERS = 4
-"""Files that are read side by side; together they saturate the bus."""
+"""Files of a component that are read side by side."""
 
 
 @dataclass(frozen=True)

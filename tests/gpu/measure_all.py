@@ -4,8 +4,8 @@
 
 DIR gets each job's output, its records as soon as there are any, and status.json. A job that does not end in time is asked
 to stop, and keeps what it has measured. Lanes have processors and compiler caches of their own, so that one does not slow
-down, or warm, what another one times. With two GPUs, 32 processors and 256 GB of memory all of it takes about 20 minutes;
-with one GPU the lanes follow each other. Models are made first, in build/full_size: a link into a RAM disk makes that faster.
+down, or warm, what another one times. Two GPUs, 32 processors and 256 GB of memory should do for all of it in 20 minutes, by
+the times that single jobs took; with one GPU the lanes follow each other. Models are made first, in build/full_size: a link into a RAM disk makes that faster.
 """
 
 import argparse
