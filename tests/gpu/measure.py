@@ -1,13 +1,14 @@
 """Measure recipes at full published size with random weights, through `qcompile bench`, and write the records.
 
-    PYTHONPATH=tests python tests/gpu/measure.py flux_fp8_row sdxl_fp8 … --records recipes/measured
-    PYTHONPATH=tests python tests/gpu/measure.py --shapes
-    PYTHONPATH=tests python tests/gpu/measure.py --scopes
+    PYTHONPATH=.:tests python tests/gpu/measure.py flux_fp8_row sdxl_fp8 … --records recipes/measured
+    PYTHONPATH=.:tests python tests/gpu/measure.py --shapes
+    PYTHONPATH=.:tests python tests/gpu/measure.py --scopes
 
 Models are made once, in build/full_size (tests/gpu/full_size.py). Each artifact is removed after its measurement, unless
 --keep is given: those of FLUX.1-dev take 16 GB. `--shapes` compares the GPU memory of flux_fp8_row for four sizes with that
 for a single size, and `--scopes` the building and the steps of it compiled by blocks with those of it compiled whole.
-flux_autoquant is timed beside flux_fp8_row and flux_fp8, which are applied where they were not kept.
+Artifacts that these hold against each other can be made before, by processes of their own: `--apply flux_fp8_row`,
+`--apply four`, `--apply whole`; and `--applied` measures an artifact that is there as it is.
 """
 
 import argparse
@@ -15,7 +16,6 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +35,9 @@ FOUR_SIZES = (
     "shapes=[{height: 1024, width: 1024}, {height: 768, width: 1360}, {height: 1360, width: 768}, "
     "{height: 512, width: 512}]"
 )
+WHOLE = "steps.2.compile.scope=full"
+VARIANTS = {"whole": (ONE_SIZE, FEW_STEPS, WHOLE), "four": (FOUR_SIZES, FEW_STEPS)}
+"""What flux_fp8_row is held against: the same recipe with other values."""
 NOTE = "the weights are random, so that pictures mean nothing and bounds of verify are widened"
 
 
@@ -51,7 +54,6 @@ class Measurement:
     """Recipes whose artifacts are timed in the same run."""
 
 
-WHOLE = "steps.2.compile.scope=full"
 FULL = (
     *("--arms", "eager,jit_bf16,jit,aot,aot_graphs", "--cold-arms", "jit_from_original,jit,aot", "--cold-starts", "2"),
     *("--steps", "30", "--images", "1"),
@@ -66,21 +68,19 @@ MEASUREMENTS = {
     "flux_int8": Measurement(
         "flux_dev",
         (ONE_SIZE, FEW_STEPS),
-        # Not jit besides: it would search for kernels once more, for minutes.
-        (
-            *("--arms", "jit_bf16,aot,aot_graphs", *STEPS[2:6]),
-            *("--cold-arms", "jit_from_original,aot", "--cold-starts", "1", "--no-limits"),
-        ),
+        # Neither jit nor cold starts of it: each would search for kernels once more, for minutes.
+        ("--arms", "eager,jit_bf16,aot,aot_graphs", *STEPS[2:]),
     ),
+    # Beside the single scheme that is the fastest by the records of all three.
     "flux_autoquant": Measurement(
-        "flux_dev", (ONE_SIZE, FEW_STEPS), ("--arms", "jit_bf16,aot", *STEPS[2:]), ("flux_fp8_row", "flux_fp8")
+        "flux_dev", (ONE_SIZE, FEW_STEPS), ("--arms", "jit_bf16,aot", *STEPS[2:]), ("flux_fp8_row",)
     ),
     "sdxl_fp8": Measurement("sdxl", (), FULL),
     "sdxl_int8": Measurement(
         "sdxl",
         # The recipe's coordinate descent over every kernel of the whole UNet takes longer than a machine was at hand.
         (FEW_STEPS, *(f"steps.{step}.inductor.options.coordinate_descent_tuning=false" for step in (7, 8))),
-        ("--arms", "eager,jit_bf16,jit,aot", *STEPS[2:]),
+        ("--arms", "eager,jit_bf16,aot,aot_graphs", *STEPS[2:]),
     ),
     "wan_fp8": Measurement(
         "wan",
@@ -97,12 +97,16 @@ def main() -> int:
     parser.add_argument("recipes", nargs="*", choices=[*MEASUREMENTS, []], metavar="RECIPE")
     parser.add_argument("--records", type=Path, default=ARTIFACTS, help="folder for the records (default: %(default)s)")
     parser.add_argument("--keep", action="store_true", help="do not remove artifacts after their measurement")
+    parser.add_argument("--applied", action="store_true", help="measure artifacts that --apply made")
+    parser.add_argument("--apply", choices=[*MEASUREMENTS, *VARIANTS], help="make one artifact and keep it")
     parser.add_argument("--shapes", action="store_true", help="GPU memory of four sizes against one")
     parser.add_argument("--scopes", action="store_true", help="blocks against the whole graph")
     options = parser.parse_args()
-    if not (options.recipes or options.shapes or options.scopes):
-        parser.error("nothing to measure: name recipes, --shapes or --scopes")
-    failed = [name for name in options.recipes if not measure(name, options.records, options.keep)]
+    if not (options.recipes or options.apply or options.shapes or options.scopes):
+        parser.error("nothing to measure: name recipes, --apply, --shapes or --scopes")
+    if options.apply:
+        print(applied(options.apply))
+    failed = [name for name in options.recipes if not measure(name, options.records, options.keep, options.applied)]
     if options.shapes:
         print(json.dumps(shapes(options.keep), indent=1))
     if options.scopes:
@@ -112,61 +116,75 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def measure(name: str, records: Path, keep: bool) -> bool:
-    """Apply and measure one recipe; True where a record was written."""
-    chosen, out = MEASUREMENTS[name], ARTIFACTS / name
-    words = ["bench", f"recipes/{name}.yaml", "--model", model(chosen.family), *sets(*chosen.overrides, *RANDOM)]
+def measure(name: str, records: Path, keep: bool, as_it_is: bool = False) -> bool:
+    """Apply and measure one recipe, or measure the artifact that is there; True where a record was written."""
+    chosen, out = MEASUREMENTS[name], folder_of(name)
     beside = [str(applied(other)) for other in chosen.beside]
+    if as_it_is:
+        source = [str(out)]
+    else:
+        remove(out)  # what an earlier --keep left
+        source = [f"recipes/{name}.yaml", *changes(name), "--out", str(out)]
     against = ["--against", *beside] if beside else []
-    remove(out)  # what an earlier --keep left: here it is made anew
-    done = qcompile(*words, "--out", str(out), *chosen.options, *against, "--note", NOTE, "--record", str(records))
+    done = qcompile("bench", *source, *chosen.options, *against, "--note", NOTE, "--record", str(records))
     if not keep:
-        remove(out, *(ARTIFACTS / other for other in chosen.beside))
+        remove(out, *map(folder_of, chosen.beside))
     return done
 
 
 def shapes(keep: bool) -> dict[str, float]:
     """GPU memory of a loaded artifact before and while it paints 1024x1024, for one and for four declared sizes."""
-    folders = {"one": applied("flux_fp8_row"), "four": applied("flux_fp8_row", "four", FOUR_SIZES, FEW_STEPS)}
+    folders = {"one": applied("flux_fp8_row"), "four": applied("four")}
     found = {
         title: cold_start("aot", ROOT / folder, "cuda", "1024x1024_b1", image=True) for title, folder in folders.items()
     }
     remove(folders["four"], *(() if keep else (folders["one"],)))
     return {
         f"{metric}, four / one": found["four"][metric] / found["one"][metric] for metric in ("resident_gpu", "peak_gpu")
-    } | {f"resident_gpu, {title}": values["resident_gpu"] for title, values in found.items()}
+    } | {f"{metric}, {title}": found[title][metric] for metric in ("resident_gpu", "peak_gpu") for title in found}
 
 
 def scopes(keep: bool) -> dict[str, float]:
     """Seconds of building by blocks and whole, and a step of each, timed in turn."""
-    blocks, full = applied("flux_fp8_row"), applied("flux_fp8_row", "full", ONE_SIZE, FEW_STEPS, WHOLE)
+    blocks, whole = applied("flux_fp8_row"), applied("whole")
     seconds = [
-        sum(package.build_seconds for package in read_artifact(ROOT / out).manifest.packages) for out in (blocks, full)
+        sum(package.build_seconds for package in read_artifact(ROOT / out).manifest.packages) for out in (blocks, whole)
     ]
     record = ROOT / ARTIFACTS / "scopes.json"
-    words = ["bench", str(blocks), "--against", str(full), "--arms", "aot", "--images", "0"]
+    words = ["bench", str(blocks), "--against", str(whole), "--arms", "aot", "--images", "0"]
     if not qcompile(*words, "--cold-starts", "0", "--no-limits", "--steps", "30", "--record", str(record)):
-        raise SystemExit(f"{blocks} and {full} could not be measured")
+        raise SystemExit(f"{blocks} and {whole} could not be measured")
     ratios = {f"{item['arm']} / {item['over']}": item["value"] for item in json.loads(record.read_text())["ratios"]}
-    remove(full, *(() if keep else (blocks,)))
+    remove(whole, *(() if keep else (blocks,)))
     return {
         "build, blocks, s": seconds[0],
-        "build, full, s": seconds[1],
-        "build, blocks / full": seconds[0] / seconds[1],
+        "build, whole, s": seconds[1],
+        "build, blocks / whole": seconds[0] / seconds[1],
         **ratios,
     }
 
 
-def applied(recipe: str, title: str = "", *overrides: str) -> Path:
-    """The artifact's folder of a recipe of FLUX.1-dev, applied unless that was kept."""
-    out = ARTIFACTS / (f"{recipe}_{title}" if title else recipe)
+def applied(name: str) -> Path:
+    """The artifact's folder of a recipe or variant, applied unless that was kept."""
+    out = folder_of(name)
     if (ROOT / out / "qcompile.json").exists():
         return out
-    chosen = overrides or MEASUREMENTS[recipe].overrides
-    words = ["apply", f"recipes/{recipe}.yaml", "--model", model("flux_dev"), *sets(*chosen, *RANDOM)]
-    if not qcompile(*words, "--out", str(out)):
-        raise SystemExit(f"{recipe} could not be applied with {', '.join(chosen)}")
+    recipe = "flux_fp8_row" if name in VARIANTS else name
+    if not qcompile("apply", f"recipes/{recipe}.yaml", *changes(name), "--out", str(out)):
+        raise SystemExit(f"{name} could not be applied")
     return out
+
+
+def folder_of(name: str) -> Path:
+    """Where the artifact of a recipe or variant lies."""
+    return ARTIFACTS / name
+
+
+def changes(name: str) -> list[str]:
+    """Options that put a recipe's own model and values in place of others."""
+    family = "flux_dev" if name in VARIANTS else MEASUREMENTS[name].family
+    overrides = VARIANTS[name] if name in VARIANTS else MEASUREMENTS[name].overrides
+    return ["--model", model(family), *(word for item in (*overrides, *RANDOM) for word in ("--set", item))]
 
 
 def remove(*folders: Path) -> None:
@@ -183,15 +201,15 @@ def model(family: str) -> str:
     return str(folder)
 
 
-def sets(*overrides: str) -> list[str]:
-    """`--set` for each."""
-    return [word for override in overrides for word in ("--set", override)]
-
-
 def qcompile(*words: str) -> bool:
     """Run the command line; True where it ended well."""
-    commands: Sequence[str] = [sys.executable, "-m", "qcompile.cli", *words]
-    return subprocess.run(commands, cwd=ROOT, check=False).returncode == 0
+    process = subprocess.Popen([sys.executable, "-m", "qcompile.cli", *words], cwd=ROOT)
+    try:
+        return process.wait() == 0
+    except KeyboardInterrupt:
+        # It was interrupted as well, and writes what it has measured. subprocess.run would kill it.
+        process.wait()
+        raise
 
 
 if __name__ == "__main__":

@@ -1,11 +1,17 @@
-"""Run everything that RECORD.md asks for at once, as far as a number of seconds goes: one lane of jobs for each GPU.
+"""Measure what RECORD.md asks for in sets, each of which starts from nothing and takes less than ten minutes.
 
-    PYTHONPATH=tests python tests/gpu/measure_all.py --seconds 1200 --out DIR [--only JOB …]
+    PYTHONPATH=.:tests python tests/gpu/measure_all.py SET --seconds 560 --out DIR
 
-DIR gets each job's output, its records as soon as there are any, and status.json. A job that does not end in time is asked
-to stop, and keeps what it has measured. Lanes have processors and compiler caches of their own, so that one does not slow
-down, or warm, what another one times. Two GPUs, 32 processors and 256 GB of memory should do for all of it in 20 minutes, by
-the times that single jobs took; with one GPU the lanes follow each other. Models are made first, in build/full_size: a link into a RAM disk makes that faster.
+Sets, for two GPUs, 32 processors and 256 GB of memory (with one GPU the lanes follow each other):
+
+    choice   flux_autoquant beside flux_fp8_row, wan_fp8, GPU tests
+    search   flux_int8, sdxl_int8
+    scope    blocks against the whole graph, four sizes against one
+    again    flux_fp8_row, flux_fp8, the decoder
+
+DIR gets each job's output, its records as soon as there are any, and status.json. A job that does not end in time is
+interrupted, and keeps what it has measured. Lanes have processors and compiler caches of their own, so that one does not slow
+down, or warm, what another one times. Models are made first, in build/full_size: a link into a RAM disk makes that faster.
 """
 
 import argparse
@@ -23,39 +29,53 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 RECORDS = Path("build/records")
 """Relative to ROOT, so that the commands in records are the same everywhere."""
-MEASURE = (sys.executable, "tests/gpu/measure.py", "--records", str(RECORDS))
-WHOLE = "import measure as m; m.applied('flux_fp8_row', 'full', m.ONE_SIZE, m.FEW_STEPS, m.WHOLE)"
+MEASURE = (sys.executable, "tests/gpu/measure.py", "--keep", "--records", str(RECORDS))
+APPLY = (sys.executable, "tests/gpu/measure.py", "--apply")
 JOBS: dict[str, tuple[str, ...]] = {
     **{family: (sys.executable, "tests/gpu/full_size.py", family, f"build/full_size/{family}")
        for family in ("flux_dev", "sdxl", "wan")},
-    **{recipe: (*MEASURE, recipe) for recipe in ("flux_int8", "wan_fp8", "sdxl_int8")},
-    # Kept: artifacts that later jobs hold theirs against. All of them would not fit on the disk.
-    **{recipe: (*MEASURE, "--keep", recipe) for recipe in ("flux_fp8_row", "flux_fp8", "flux_autoquant")},
-    "imports": (sys.executable, "-X", "importtime", "-c", "import qcompile.loader; from diffusers import FluxPipeline"),
+    **{f"apply {name}": (*APPLY, name) for name in ("flux_autoquant", "flux_fp8_row", "whole", "four")},
+    "flux_autoquant": (*MEASURE, "--applied", "flux_autoquant"),
+    **{recipe: (*MEASURE, recipe) for recipe in ("flux_fp8_row", "flux_fp8", "flux_int8", "wan_fp8", "sdxl_int8")},
+    "scopes": (*MEASURE, "--scopes"),
+    "shapes": (*MEASURE, "--shapes"),
     "decoder": (sys.executable, "tests/gpu/decoder.py", "flux_dev"),
-    "whole": (sys.executable, "-c", WHOLE),
-    "scopes": (*MEASURE, "--keep", "--scopes"),
-    "shapes": (*MEASURE, "--keep", "--shapes"),
     "tests": (sys.executable, "-m", "pytest", "tests/gpu", "-m", "gpu", "-q"),
 }  # fmt: skip
-LANES = (
-    ("flux_dev", "flux_autoquant", "scopes", "wan_fp8", "flux_fp8", "flux_fp8_row"),
-    ("wan", "flux_int8", "sdxl_int8", "decoder"),
-    # Nothing here is timed to the millisecond: it shares the second GPU.
-    ("imports", "sdxl", "whole", "shapes", "tests"),
-)
+
+
+@dataclass(frozen=True)
+class Lane:
+    """Jobs that follow each other."""
+
+    gpu: int
+    eighths: int
+    """Of all processors."""
+    jobs: tuple[str, ...]
+
+
+SETS = {
+    # Nothing else is timed on a GPU while something is: what shares one is done by then, by the times that were seen.
+    "choice": (
+        Lane(0, 3, ("flux_dev", "apply flux_autoquant", "flux_autoquant", "tests")),
+        Lane(1, 2, ("apply flux_fp8_row",)),
+        Lane(1, 3, ("wan", "wan_fp8")),
+    ),
+    "search": (Lane(0, 4, ("flux_dev", "flux_int8")), Lane(1, 4, ("sdxl", "sdxl_int8"))),
+    "scope": (
+        Lane(0, 3, ("flux_dev", "apply whole", "scopes")),
+        Lane(1, 3, ("apply four", "shapes")),
+        Lane(1, 2, ("apply flux_fp8_row",)),
+    ),
+    "again": (Lane(0, 4, ("flux_dev", "flux_fp8_row")), Lane(1, 4, ("flux_fp8", "decoder"))),
+}
 AFTER = {
-    **dict.fromkeys(("flux_autoquant", "flux_int8", "whole"), ("flux_dev",)),
-    "wan_fp8": ("wan",),
-    "sdxl_int8": ("sdxl",),
-    "scopes": ("whole",),
-    # Both need the artifact that is made for flux_autoquant; and flux_int8 is timed in peace.
-    "shapes": ("flux_autoquant", "flux_int8"),
-    # It makes that artifact anew.
-    "flux_fp8_row": ("shapes",),
+    **dict.fromkeys(("apply flux_fp8_row", "apply four", "flux_fp8"), ("flux_dev",)),
+    **dict.fromkeys(("flux_autoquant", "scopes", "shapes"), ("apply flux_fp8_row",)),
 }
 """Jobs of other lanes that have to be done before."""
-STOP_SECONDS = 15
+STOP_SECONDS = 20
+"""What a job gets to end by itself, once it was interrupted."""
 
 
 @dataclass
@@ -64,10 +84,15 @@ class Run:
 
     out: Path
     deadline: float
+    jobs: list[str]
     started: float = field(default_factory=time.monotonic)
-    done: dict[str, threading.Event] = field(default_factory=lambda: {name: threading.Event() for name in JOBS})
+    done: dict[str, threading.Event] = field(init=False)
     status: dict[str, list[str]] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        """One event for each job."""
+        self.done = {job: threading.Event() for job in self.jobs}
 
     def note(self, job: str, what: str) -> None:
         """Write down what happened to a job, and when."""
@@ -100,7 +125,7 @@ class Run:
         # Else every process compiles the sources of torch anew.
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
         self.note(job, "begins")
-        with (self.out / f"{job}.log").open("w") as log:
+        with (self.out / f"{job.replace(' ', '_')}.log").open("w") as log:
             process = subprocess.Popen(
                 JOBS[job],
                 cwd=ROOT,
@@ -127,26 +152,27 @@ class Run:
 def main() -> int:
     """Run all lanes and wait for them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("set", choices=SETS)
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--only", nargs="+", choices=JOBS, help="leave everything else out")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     (ROOT / RECORDS).mkdir(parents=True, exist_ok=True)
-    lanes = [tuple(job for job in lane if job in (options.only or JOBS)) for lane in LANES]
-    run = Run(options.out, time.monotonic() + options.seconds)
-    for job in JOBS.keys() - {job for lane in lanes for job in lane}:
-        run.done[job].set()
-    gpus, cpus = _count_gpus(), sorted(os.sched_getaffinity(0))
-    if gpus == 1:
-        run.lane(in_order([job for lane in lanes for job in lane]), 0, cpus)
+    # A shell that starts this in the background has it ignored, and all jobs with it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    lanes = SETS[options.set]
+    jobs = [job for lane in lanes for job in lane.jobs]
+    run = Run(options.out, time.monotonic() + options.seconds, jobs)
+    cpus = sorted(os.sched_getaffinity(0))
+    if _count_gpus() == 1:
+        run.lane(in_order(jobs), 0, cpus)
         return 0
-    # Three eighths of the processors for each lane that is timed.
-    cut = [0, len(cpus) * 3 // 8, len(cpus) * 6 // 8, len(cpus)]
-    threads = [
-        threading.Thread(target=run.lane, args=(jobs, gpu, cpus[cut[index] : cut[index + 1]]))
-        for index, (jobs, gpu) in enumerate(zip(lanes, (0, 1, 1), strict=True))
-    ]
+    threads, first = [], 0
+    for lane in lanes:
+        last = first + lane.eighths
+        mine = cpus[len(cpus) * first // 8 : len(cpus) * last // 8]
+        threads.append(threading.Thread(target=run.lane, args=(lane.jobs, lane.gpu, mine)))
+        first = last
     for thread in threads:
         thread.start()
     for thread in threads:
