@@ -110,7 +110,7 @@ def main() -> int:
     if options.shapes:
         print(json.dumps(shapes(options.keep), indent=1))
     if options.scopes:
-        print(json.dumps(scopes(options.keep), indent=1))
+        print(json.dumps(scopes(options.records, options.keep), indent=1))
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0
@@ -144,17 +144,17 @@ def shapes(keep: bool) -> dict[str, float]:
     } | {f"{metric}, {title}": found[title][metric] for metric in ("resident_gpu", "peak_gpu") for title in found}
 
 
-def scopes(keep: bool) -> dict[str, float]:
+def scopes(records: Path, keep: bool) -> dict[str, float]:
     """Seconds of building by blocks and whole, and a step of each, timed in turn."""
     blocks, whole = applied("flux_fp8_row"), applied("whole")
     seconds = [
         sum(package.build_seconds for package in read_artifact(ROOT / out).manifest.packages) for out in (blocks, whole)
     ]
-    record = ROOT / ARTIFACTS / "scopes.json"
+    record = records / "scopes.json"
     words = ["bench", str(blocks), "--against", str(whole), "--arms", "aot", "--images", "0"]
     if not qcompile(*words, "--cold-starts", "0", "--no-limits", "--steps", "30", "--record", str(record)):
         raise SystemExit(f"{blocks} and {whole} could not be measured")
-    ratios = {f"{item['arm']} / {item['over']}": item["value"] for item in json.loads(record.read_text())["ratios"]}
+    ratios = {f"{item['arm']} / {item['over']}": item["value"] for item in json.loads((ROOT / record).read_text())["ratios"]}
     remove(whole, *(() if keep else (blocks,)))
     return {
         "build, blocks, s": seconds[0],
