@@ -154,7 +154,9 @@ def scopes(records: Path, keep: bool) -> dict[str, float]:
     words = ["bench", str(blocks), "--against", str(whole), "--arms", "aot", "--images", "0"]
     if not qcompile(*words, "--cold-starts", "0", "--no-limits", "--steps", "30", "--record", str(record)):
         raise SystemExit(f"{blocks} and {whole} could not be measured")
-    ratios = {f"{item['arm']} / {item['over']}": item["value"] for item in json.loads((ROOT / record).read_text())["ratios"]}
+    ratios = {
+        f"{item['arm']} / {item['over']}": item["value"] for item in json.loads((ROOT / record).read_text())["ratios"]
+    }
     remove(whole, *(() if keep else (blocks,)))
     return {
         "build, blocks, s": seconds[0],
