@@ -3,6 +3,7 @@
 import functools
 import gc
 import importlib.metadata
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,16 +14,23 @@ from qcompile.noise import quiet_imports
 def library_imports() -> Iterator[None]:
     """Import libraries in the body.
 
-    They make millions of objects that live as long as the process; the garbage collector would look through them again
-    and again and find nothing, a sixth of the time. And both diffusers and transformers 5.17 ask which packages are
-    installed, which reads the list of files of each: a second where 200 are.
+    They make most of a million objects that live as long as the process. The garbage collector would look through them
+    again and again and find nothing: a sixth of the time of imports, and later, while an artifact is loaded or an image
+    painted, a third of a second each time. So it is off meanwhile, and passes over them ever after (`gc.freeze`). Not
+    where torch is there before: then a model may be among what would be frozen, and could not be collected as garbage.
+
+    And both diffusers and transformers 5.17 ask which packages are installed, which reads the list of files of each: a
+    second where 200 are.
     """
     collects, scan = gc.isenabled(), importlib.metadata.packages_distributions
+    models_may_exist = "torch" in sys.modules
     gc.disable()
     importlib.metadata.packages_distributions = functools.cache(scan)
     try:
         with quiet_imports():
             yield
+        if not models_may_exist:
+            gc.freeze()
     finally:
         importlib.metadata.packages_distributions = scan
         if collects:

@@ -1,5 +1,9 @@
 import gc
 import importlib.metadata
+import subprocess
+import sys
+import types
+import weakref
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +15,7 @@ from qcompile.imports import library_imports
 def _collector() -> Iterator[None]:
     yield
     gc.enable()
+    gc.unfreeze()
 
 
 def test_packages_are_listed_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,3 +35,52 @@ def test_the_collector_is_as_it_was(collects: bool) -> None:
         assert not gc.isenabled()
         raise ImportError
     assert gc.isenabled() == collects
+
+
+def test_later_collections_pass_over_what_was_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    with library_imports():
+        assert gc.get_freeze_count() == 0
+    assert gc.get_freeze_count() > 10_000
+
+
+def test_nothing_is_frozen_where_models_may_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", types.ModuleType("torch"))
+    with library_imports():
+        pass
+    assert gc.get_freeze_count() == 0
+
+
+def test_nothing_is_frozen_where_an_import_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    with pytest.raises(ImportError), library_imports():
+        raise ImportError
+    assert gc.get_freeze_count() == 0
+
+
+def test_models_made_afterwards_are_collected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    with library_imports():
+        pass
+
+    class Model:
+        pass
+
+    model = Model()
+    model.itself = model  # as a pipeline with hooks refers to itself
+    gone = weakref.ref(model)
+    del model
+    gc.collect()
+    assert gone() is None
+
+
+def test_a_process_that_imports_torch_through_it() -> None:
+    program = """
+import gc
+from qcompile.imports import library_imports
+with library_imports():
+    import torch
+print(gc.isenabled(), gc.get_freeze_count() > 100_000)
+"""
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert found.stdout == "True True\n"
