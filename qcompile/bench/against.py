@@ -25,6 +25,8 @@ def name_against(folders: Sequence[Path]) -> dict[str, Path]:
             rivals = [other for other in whole if other != folder and other.parts[-length:] == folder.parts[-length:]]
             if name not in TAKEN and not rivals:
                 break
+        else:
+            name = str(folder)  # /aot, as containers mount folders: no arm's name begins so
         named[name] = folder
     return named
 

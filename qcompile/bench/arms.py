@@ -19,8 +19,10 @@ from qcompile.environment import current, rejections
 from qcompile.errors import MachineError, ModelError, PlanError, nearest
 from qcompile.loader import load
 from qcompile.pipeline import load_pipeline
+from qcompile.recipe import Recipe
 from qcompile.schemes import SCHEMES
 from qcompile.source import find_folder
+from qcompile.steps import Phase
 from qcompile.subject import subject_of_pipeline
 
 ARMS = {
@@ -209,7 +211,7 @@ def _why_not(name: str, artifact: Artifact, device: torch.device) -> str | None:
         if differing:
             listed = "; ".join(f"{item.field}: built for {item.recorded}, here {item.here}" for item in differing)
             return f"the packages of this artifact don't fit this machine: {listed}"
-    return _why_not_schemes(name, artifact, device)
+    return _why_not_schemes(name, recipes.parse(artifact.recipe_text), device)
 
 
 def _why_not_original(artifact: Artifact) -> str | None:
@@ -220,9 +222,26 @@ def _why_not_original(artifact: Artifact) -> str | None:
     return None
 
 
-def _why_not_schemes(name: str, artifact: Artifact, device: torch.device) -> str | None:
+def refuse_impossible(names: Sequence[str], recipe: Recipe, device: torch.device) -> None:
+    """Refuse arms that an artifact of this recipe can't give, before it is made.
+
+    Raises:
+        MachineError: naming the first.
+    """
+    compiled = [step for step in recipe.steps if step.phase is Phase.COMPILE and getattr(step, "mode", "") == "aot"]
+    for name in names:
+        reason = _why_not_schemes(name, recipe, device)
+        if name in ("aot", "aot_graphs") and not compiled:
+            reason = "no step of the recipe compiles ahead of time"
+        if name == "aot_graphs" and device.type != "cuda":
+            reason = NO_GRAPHS
+        if reason and name not in OF_ORIGINAL:
+            raise MachineError(f"--arms {name}: {reason.rstrip('.')}. Leave it out.")
+
+
+def _why_not_schemes(name: str, recipe: Recipe, device: torch.device) -> str | None:
     capability = torch.cuda.get_device_capability(device) if device.type == "cuda" else None
-    for step in recipes.parse(artifact.recipe_text).steps:
+    for step in recipe.steps:
         scheme = SCHEMES.get(getattr(step, "scheme", ""))
         if scheme is None:
             continue

@@ -55,9 +55,10 @@ def time_images(
         except Interrupted as error:
             _keep(found, error.rounds, max(painted, default=1), label, against, usd_per_hour)
             raise
-        _keep(found, rounds, max(painted, default=1), label, against, usd_per_hour)
+        batch = max(painted, default=1)
+        _keep(found, rounds, batch, label, against, usd_per_hour)
         alive = {name: arm for name, arm in arms.items() if name not in rounds.absent}
-        _time_components(found, stand, alive, label, count, progress)
+        _time_components(found, stand, alive, label, count, batch, progress)
 
 
 def _has_steps(found: Found, name: str, label: str) -> bool:
@@ -85,9 +86,9 @@ def _keep(
 
 
 def _time_components(
-    found: Found, stand: Stand, arms: dict[str, Timed], label: str, count: int, progress: Progress
+    found: Found, stand: Stand, arms: dict[str, Timed], label: str, count: int, batch: int, progress: Progress
 ) -> None:
-    """Milliseconds of each component in one call of the pipeline.
+    """Milliseconds of each component for one image, of `batch` that a call of the pipeline paints.
 
     Apart from the whole images, since the device is waited for around every call of a component.
     """
@@ -100,7 +101,8 @@ def _time_components(
     finally:
         for name, clock in clocks.items():
             for part in clock.parts:
-                found.add(name, f"image, {part}", [spent[part] for spent in clock.rounds if part in spent], "ms", label)
+                values = [spent[part] / batch for spent in clock.rounds if part in spent]
+                found.add(name, f"image, {part}", values, "ms", label)
 
 
 class ComponentClock:

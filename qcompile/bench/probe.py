@@ -37,7 +37,9 @@ STEADY = 10
 """Steps after the first that a steady one is the median of."""
 
 
-def cold_start(arm: str, artifact: Path, device: str, label: str, image: bool) -> dict[str, float]:
+def cold_start(
+    arm: str, artifact: Path, device: str, label: str, image: bool, calls_of: Path | None = None
+) -> dict[str, float]:
     """Start a process that loads one arm with empty compiler caches and paints one image.
 
     Args:
@@ -46,12 +48,14 @@ def cold_start(arm: str, artifact: Path, device: str, label: str, image: bool) -
         device: where to.
         label: the declared shape.
         image: whether to paint a whole image after the steps; a CUDA graph can't, it holds one step's inputs.
+        calls_of: folder of the artifact whose recipe says how the pipeline is called; None for the same.
 
     Returns:
         Seconds: `import`, of that `wait` for digests and weights after the last import, `load`, `first_step`,
-        `steady_step`, `image`, and from the start of the process `start_to_first_step` and `start_to_image`; bytes:
-        `peak_gpu`, `resident_gpu` (tensors at the end), `reserved_gpu` (what the process holds of the GPU at the end,
-        CUDA graphs' memory included), `peak_cpu`, `resident_cpu`.
+        `steady_step`, `image` (a call of the pipeline, which paints `images` of them), and from the start of the
+        process `start_to_first_step` and `start_to_image`; bytes: `peak_gpu`, `resident_gpu` (tensors at the end),
+        `reserved_gpu` (what the process holds of the GPU at the end, CUDA graphs' memory included), `peak_cpu`,
+        `resident_cpu`.
 
     Raises:
         MachineError: the process failed, for lack of memory for one.
@@ -63,6 +67,7 @@ def cold_start(arm: str, artifact: Path, device: str, label: str, image: bool) -
             "QCOMPILE_STARTED": repr(time.time()),
         }
         words = [sys.executable, "-m", "qcompile.bench.probe", arm, str(artifact), device, label]
+        words += ["--calls-of", str(calls_of)] if calls_of else []
         result = subprocess.run(
             [*words, *(["--image"] if image else [])], env=environment, capture_output=True, text=True, check=False
         )
@@ -86,6 +91,7 @@ def main() -> int:
     parser.add_argument("device")
     parser.add_argument("label")
     parser.add_argument("--image", action="store_true")
+    parser.add_argument("--calls-of", type=Path)
     options = parser.parse_args()
 
     from qcompile.opening import open_beside_imports
@@ -101,7 +107,9 @@ def main() -> int:
     found = {"import": time.time() - started, "wait": sum(watch.seconds.values())}
     device = torch.device(options.device)
     with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
-        found |= _measure(options.arm, artifact, ahead, device, options.label, options.image, started)
+        text = (options.calls_of / "recipe.yaml").read_text(encoding="utf-8") if options.calls_of else None
+        called = text or artifact.recipe_text
+        found |= _measure(options.arm, artifact, ahead, device, options.label, options.image, called, started)
     print(json.dumps(found))
     return 0
 
@@ -113,6 +121,7 @@ def _measure(
     device: torch.device,
     label: str,
     image: bool,
+    called: str,
     started: float,
 ) -> dict[str, float]:
     import torch
@@ -126,7 +135,7 @@ def _measure(
     pipeline.set_progress_bar_config(disable=True)
     around = compiled(artifact, pipeline) if arm in ("jit", "jit_bf16", "jit_from_original") else nullcontext
     found = {"load": time.time() - begun}
-    subject = subject_of_pipeline(recipes.parse(artifact.recipe_text), pipeline)
+    subject = subject_of_pipeline(recipes.parse(called), pipeline)
     step: Callable[[], Any] = partial(subject.components[subject.denoiser], **subject.calls()[label])
     if arm == "aot_graphs":
         step, image = Graph(step, nullcontext), False
@@ -141,9 +150,10 @@ def _measure(
         found |= {"first_step": seconds[0], "steady_step": statistics.median(seconds[1:])}
         if image:
             begun = time.perf_counter()
-            pipeline(**subject.arguments(label))
+            result = pipeline(**subject.arguments(label))
             _synchronize()
             found |= {"image": time.perf_counter() - begun, "start_to_image": time.time() - started}
+            found["images"] = len(result.images if "images" in result else result.frames)
     return found | _memory(device)  # while the pipeline is there
 
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import pydantic
 
+from qcompile.environment import Environment
 from qcompile.record_file import (
     RecipeRun,
     check_record_file,
@@ -133,9 +134,37 @@ def _spread(values: list[float]) -> dict[str, Any]:
 
 def file_name(record: Record) -> str:
     """`flux_int8.nvidia-h200.json`, `flux_int8.cpu-amd-epyc.json`: the device is the GPU, or else the processor."""
-    processor = re.sub(r"\((R|TM)\)| CPU\b| @.*", "", record.processor or record.environment.machine, flags=re.I)
-    device = record.environment.gpu or f"cpu-{processor}"
-    return f"{record.recipe}.{re.sub(r'[^a-z0-9]+', '-', device.lower()).strip('-')}.json"
+    return _file_name(record.recipe, record.environment, record.processor)
+
+
+def _file_name(recipe: str, environment: Environment, processor: str | None) -> str:
+    processor = re.sub(r"\((R|TM)\)| CPU\b| @.*", "", processor or environment.machine, flags=re.I)
+    device = environment.gpu or f"cpu-{processor}"
+    return f"{recipe}.{re.sub(r'[^a-z0-9]+', '-', device.lower()).strip('-')}.json"
+
+
+def place_of(path: Path, recipe: str, environment: Environment, processor: str | None) -> Path:
+    """The file of a record: `path` itself where it is a name of one, NAME.json, or else RECIPE.DEVICE.json in it."""
+    return path if path.suffix == ".json" else path / _file_name(recipe, environment, processor)
+
+
+def keep(record: Record, path: Path, whole: bool) -> Path:
+    """Write a record, and not over a whole one where it is not: then beside it, under NAME.interrupted.
+
+    Args:
+        record: what was measured.
+        path: file NAME.json.
+        whole: whether it holds all that was asked for.
+
+    Returns:
+        The file that was written.
+
+    Raises:
+        MachineError, ArtifactError: as `write_record_file`.
+    """
+    target = path if whole or not path.exists() else path.with_suffix(".interrupted")
+    write(record, target)
+    return target
 
 
 def schema() -> dict[str, Any]:

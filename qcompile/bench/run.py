@@ -15,12 +15,12 @@ from qcompile.bench.against import check_comparable, name_against
 from qcompile.bench.arms import (
     ARMS,
     COLD_ONLY,
-    NO_GRAPHS,
     OF_ORIGINAL,
     Stand,
     arms_of,
     choose,
     make_stand,
+    refuse_impossible,
     refuse_unknown,
 )
 from qcompile.bench.clocks import watched
@@ -28,15 +28,16 @@ from qcompile.bench.faults import ARM_FAULTS, reason_of, release_memory
 from qcompile.bench.found import Found
 from qcompile.bench.images import time_images
 from qcompile.bench.limits import ceilings, limit_of
-from qcompile.bench.record import Record
+from qcompile.bench.record import Record, check_target, place_of
 from qcompile.bench.starts import time_cold_starts
 from qcompile.bench.timing import Interrupted, Rounds, time_in_turn
 from qcompile.bench.work import work_of
 from qcompile.devices import resolve_device
 from qcompile.environment import current, processor
-from qcompile.errors import MachineError, PlanError, nearest
+from qcompile.errors import PlanError, nearest
 from qcompile.noise import quiet_libraries
 from qcompile.progress import Progress, Silent, stage
+from qcompile.recipe import Recipe
 from qcompile.source import find_folder
 
 
@@ -63,28 +64,36 @@ class Options:
     """Seconds of the stages of the artifact's making, where it was made just now."""
     built_peak_gpu_bytes: int | None = None
     """GPU memory that its making took at most."""
+    record: Path | None = None
+    """File or folder that the record will be written to: refused before anything is measured where it can't."""
     notes: tuple[str, ...] = ()
     """What the user wants readers of the record to know."""
 
 
-def check(options: Options, device: torch.device) -> None:
-    """Refuse options that are wrong whatever the artifact is, before one is made.
+def check(options: Options, recipe: Recipe, device: torch.device) -> None:
+    """Refuse options that are wrong for any artifact of a recipe, before one is made.
 
     Args:
         options: what to measure.
-        device: where the artifact will run.
+        recipe: what the artifact will be made from.
+        device: where it will run.
 
     Raises:
-        PlanError, ArtifactError: an arm does not exist, another artifact is broken.
+        PlanError, ArtifactError: an arm does not exist, another artifact is broken, no record can be written there.
         MachineError: an arm can't run there.
     """
     refuse_unknown(options.arms)
-    if "aot_graphs" in options.arms and device.type != "cuda":
-        raise MachineError(f"--arms aot_graphs: {NO_GRAPHS}. Leave it out.")
+    refuse_impossible(options.arms, recipe, device)
     others = name_against(options.against)
     for folder in others.values():
         read_artifact(folder)
     _refuse_cold(options.cold_arms, (*(options.arms or ARMS), *COLD_ONLY, *others))
+    _check_place(options, recipe.name, device)
+
+
+def _check_place(options: Options, recipe: str, device: torch.device) -> None:
+    if options.record:
+        check_target(place_of(options.record, recipe, current(str(device)), processor()))
 
 
 def _refuse_cold(names: Sequence[str], arms: Sequence[str]) -> None:
@@ -115,6 +124,7 @@ def bench(path: str | Path, options: Options, command: str, progress: Progress |
     artifact = read_artifact(Path(path).expanduser())
     others = {name: read_artifact(folder) for name, folder in name_against(options.against).items()}
     device = resolve_device(options.device or artifact.manifest.environment.device)
+    _check_place(options, artifact.manifest.recipe.name, device)
     names, absent = choose(options.arms, artifact, device)
     arms = (*names, *others)
     _refuse_cold(options.cold_arms, (*arms, *COLD_ONLY))

@@ -61,7 +61,8 @@ def time_cold_starts(
             for name, (arm, folder) in order.sample(list(starts.items()), len(starts)):
                 with stage(progress, f"cold start of {name}, {index + 1} of {count}"):
                     try:
-                        result = cold_start(arm, folder, str(device), label, image)
+                        # One artifact's call for all, as where arms take turns.
+                        result = cold_start(arm, folder, str(device), label, image, artifact.folder)
                     except ARM_FAULTS as error:
                         found.leave_out(name, reason_of(error), "cold start")
                         del starts[name]
@@ -77,6 +78,9 @@ def _keep(found: Found, runs: Mapping[str, list[dict[str, float]]], label: str, 
             for metric in metrics:
                 values = [result[metric] for result in results if metric in result]
                 found.add(name, title.format(metric), values, unit, label)
+    painted = max((int(result.get("images", 1)) for results in runs.values() for result in results), default=1)
+    if painted > 1:
+        found.notes.append(f"cold starts: an image is a call of the pipeline there, which paints {painted}")
     for metric in COMPARED:
         seconds = {name: [result[metric] for result in results if metric in result] for name, results in runs.items()}
         for mine in ("jit", *COLD_ONLY, *against):

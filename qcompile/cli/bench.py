@@ -86,8 +86,10 @@ def run(options: argparse.Namespace) -> int:
         raise PlanError("--images and --cold-starts: 0 leaves them out; negative numbers mean nothing.")
     if options.usd_per_hour is not None and not 0 < options.usd_per_hour < math.inf:
         raise PlanError(f"--usd-per-hour {options.usd_per_hour}: give a price above 0.")
+    if options.usd_per_hour and not options.images:
+        raise PlanError("--usd-per-hour: costs are those of images, which --images 0 leaves out. Drop one of the two.")
     with heavy_imports():
-        from qcompile.bench.record import check_target, file_name, write
+        from qcompile.bench.record import check_target, keep, place_of
         from qcompile.bench.run import Options, bench
     if options.record:
         check_target(Path(options.record))
@@ -102,20 +104,23 @@ def run(options: argparse.Namespace) -> int:
         limits=not options.no_limits,
         usd_per_hour=options.usd_per_hour,
         device=options.device,
+        record=Path(options.record) if options.record else None,
         notes=tuple(options.note),
     )
     with tempfile.TemporaryDirectory() as temporary, shown(silently=options.json) as progress:
         folder, chosen = _artifact(options, chosen, Path(temporary), progress)
         with _ending_as_interrupted():
             record, interrupted = bench(folder, chosen, command, progress)
-    # Before the record is written, so that a full disk does not take what was measured.
-    print(record.model_dump_json(indent=1) if options.json else text(record))
-    if options.record:
-        target = Path(options.record)
-        target = target if target.suffix == ".json" else target / file_name(record)
-        write(record, target)
-        if not options.json:
-            print(f"\nrecord: {target}")
+    try:
+        # First, so that a full disk does not take what was measured.
+        print(record.model_dump_json(indent=1) if options.json else text(record), flush=True)
+    finally:
+        # And whatever became of that: the reader of a pipe may have gone.
+        if chosen.record:
+            place = place_of(chosen.record, record.recipe, record.environment, record.processor)
+            target = keep(record, place, whole=not interrupted and bool(record.arms))
+    if chosen.record and not options.json:
+        print(f"\nrecord: {target}{'' if target == place else f', and {place} is left as it was'}")
     if not interrupted and not record.arms:
         raise MachineError("no arm gave anything; the reasons are listed above, and in the record under `absent`.")
     return INTERRUPTED if interrupted else 0
@@ -170,7 +175,7 @@ def _artifact(
 
     recipe = recipes.read(source, options.overrides, options.model)
     device = resolve_device(options.device)
-    check(chosen, device)
+    check(chosen, recipe, device)
     watch = Stopwatch(progress)
     target = Path(options.out) if options.out else temporary / recipe.name
     apply(recipe, out=target, device=options.device, progress=watch)

@@ -18,6 +18,15 @@ def test_one_folder_twice_is_one_arm(tmp_path: Path) -> None:
     assert list(name_against([tmp_path, tmp_path / ".." / tmp_path.name])) == [tmp_path.name]
 
 
+def test_a_folder_at_the_root_that_is_called_like_an_arm() -> None:
+    """As containers mount folders: a record would mix two artifacts under one name."""
+    assert name_against([Path("/aot"), Path("/weights"), Path("/other")]) == {
+        "/aot": Path("/aot"),
+        "/weights": Path("/weights"),
+        "other": Path("/other"),
+    }
+
+
 def test_models_that_can_not_be_called_alike_are_refused(eager_artifact: Path) -> None:
     mine = read_artifact(eager_artifact)
 

@@ -34,6 +34,7 @@ def test_prices_that_are_none(price: str, capsys: pytest.CaptureFixture[str]) ->
         (["--out", "somewhere"], 2, "--out goes with a recipe"),
         (["--model", "builtin:flux-mini"], 2, "--set and --model go with a recipe"),
         (["--against", "/nowhere/at/all"], 2, "no such folder"),
+        (["--usd-per-hour", "3", "--images", "0"], 2, "costs are those of images, which --images 0 leaves out"),
     ],
 )
 def test_bad_options(
@@ -51,6 +52,7 @@ def test_bad_options(
         (["--arms", "eager", "--cold-arms", "aot"], 2, "--cold-arms aot: not among the arms of this run"),
         (["--against", "/nowhere/at/all"], 2, "no such folder"),
         (["--device", "tpu"], 2, "--device tpu"),
+        (["--set", "steps.3.compile.mode=jit", "--arms", "aot"], 3, "no step of the recipe compiles ahead of time"),
     ],
 )
 def test_bad_options_are_refused_before_a_recipe_is_applied(
@@ -61,6 +63,29 @@ def test_bad_options_are_refused_before_a_recipe_is_applied(
     found = capsys.readouterr()
     assert message in found.err
     assert "plan" not in found.err
+
+
+def test_a_place_that_holds_something_else_is_refused_before_anything_is_measured(
+    eager_artifact: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = main(["bench", str(eager_artifact), *ARM, *QUICK, "--record", str(tmp_path)]) or next(tmp_path.iterdir())
+    name.write_text("{}")
+    capsys.readouterr()
+    assert main(["bench", str(eager_artifact), *ARM, *QUICK, "--record", str(tmp_path)]) == 2
+    found = capsys.readouterr()
+    assert f"{name.name} is there and no record of `qcompile bench`" in found.err
+    assert "load the arms" not in found.err
+    assert name.read_text() == "{}"
+
+
+def test_the_record_is_written_though_nobody_reads_what_is_printed(eager_artifact: Path, tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    words = [sys.executable, "-m", "qcompile.cli", "bench", str(eager_artifact), *ARM, *QUICK, "--record", str(path)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        process.stderr.read()
+        assert process.wait(300) != 0
+    assert read(path).find("eager_quantized", "step")
 
 
 @pytest.mark.slow

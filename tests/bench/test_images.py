@@ -12,6 +12,7 @@ from qcompile.bench.found import Found
 from qcompile.bench.images import ComponentClock
 from qcompile.bench.timing import Rounds
 from qcompile.pipeline import load_pipeline
+from qcompile.progress import Silent
 from qcompile.recipe import Recipe
 from qcompile.source import find_folder
 from qcompile.subject import subject_of_pipeline
@@ -77,3 +78,21 @@ def test_a_round_that_fails_has_no_components() -> None:
     with pytest.raises(RuntimeError), clock.around(nullcontext):
         raise RuntimeError("out of memory")
     assert clock.rounds == []
+
+
+def test_components_of_a_batch_are_those_of_each_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline = SimpleNamespace(components={"transformer": Decoder()})
+    stand = SimpleNamespace(device=CPU, pipeline=lambda _: pipeline)
+    seconds = iter([0.0, 0.4])
+    monkeypatch.setattr(ComponentClock, "_now", lambda _: next(seconds))
+
+    def once(arms: dict, *_: object) -> Rounds:
+        with arms["eager"].around():
+            arms["eager"].call()
+        return Rounds({}, {})
+
+    monkeypatch.setattr(images, "time_in_turn", once)
+    found = Found()
+    arms = {"eager": images.Timed(lambda: pipeline.components["transformer"](torch.zeros(1)))}
+    images._time_components(found, stand, arms, "one", 1, 4, Silent())
+    assert [(item.metric, item.value) for item in found.measured] == [("image, transformer", pytest.approx(100.0))]

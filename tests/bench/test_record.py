@@ -5,7 +5,7 @@ import jsonschema
 import pytest
 from conftest import RECIPES
 
-from qcompile.bench.record import Record, check_target, file_name, measured, ratio, read, schema, write
+from qcompile.bench.record import Record, check_target, file_name, keep, measured, place_of, ratio, read, schema, write
 from qcompile.environment import current
 from qcompile.errors import ArtifactError, MachineError, ModelError
 
@@ -110,6 +110,22 @@ def test_what_something_else_wrote_is_not_overwritten(tmp_path: Path) -> None:
     check_target(ours)
     write(make_record(cpus=3), ours)
     assert read(ours).cpus == 3
+
+
+def test_half_a_record_does_not_replace_a_whole_one(tmp_path: Path) -> None:
+    target = tmp_path / "flux.nvidia-h200.json"
+    assert keep(make_record(cpus=1), target, whole=False) == target
+    assert keep(make_record(cpus=2), target, whole=True) == target
+    beside = keep(make_record(cpus=3), target, whole=False)
+    assert beside == tmp_path / "flux.nvidia-h200.interrupted"
+    assert (read(target).cpus, read(beside).cpus) == (2, 3)
+
+
+def test_the_place_of_a_record_is_known_before_it_is_measured(tmp_path: Path) -> None:
+    record = make_record()
+    known = (record.recipe, record.environment, record.processor)
+    assert place_of(tmp_path, *known) == tmp_path / file_name(record)
+    assert place_of(tmp_path / "mine.json", *known) == tmp_path / "mine.json"
 
 
 def test_a_record_is_not_put_into_an_artifact(eager_artifact: Path) -> None:

@@ -1,5 +1,6 @@
 """Cold starts: processes of their own, and what is kept of them."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,32 @@ def test_cold_starts_of_some_arms_only(eager_artifact: Path, monkeypatch: pytest
     assert record.find("eager_quantized", "step") is not None
     with pytest.raises(PlanError, match="--cold-arms jit: not among the arms of this run; allowed here: eager"):
         bench(eager_artifact, Options(arms=("eager",), cold_arms=("jit",)), "typed")
+
+
+def test_every_artifact_is_called_as_the_recipe_says_that_is_measured(
+    eager_artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else one that paints fewer steps would seem to be faster."""
+    calls = {}
+
+    def cold_start(name: str, folder: Path, device: str, label: str, image: bool, calls_of: Path) -> dict[str, float]:
+        calls[folder.name] = calls_of
+        return {"first_step": 1.0, "image": 1.0, "images": 2}
+
+    monkeypatch.setattr(starts, "cold_start", cold_start)
+    other = tmp_path / "other"
+    shutil.copytree(eager_artifact, other)
+    options = Options(arms=("eager_quantized",), against=(other,), **QUICK | {"cold_starts": 1})
+    record, _ = bench(eager_artifact, options, "typed")
+    assert calls == {eager_artifact.name: eager_artifact, "other": eager_artifact}
+    assert "cold starts: an image is a call of the pipeline there, which paints 2" in record.notes
+
+
+def test_calls_of_another_recipe(eager_artifact: Path, tmp_path: Path) -> None:
+    """The probe of an artifact takes the shapes, prompt and steps of the recipe that it is given."""
+    (tmp_path / "recipe.yaml").write_text((eager_artifact / "recipe.yaml").read_text().replace("128", "64"))
+    found = starts.cold_start("eager_quantized", eager_artifact, "cpu", "64x64_b1", False, tmp_path)
+    assert found["first_step"] > 0
 
 
 @pytest.fixture
