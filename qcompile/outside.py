@@ -15,7 +15,8 @@ def refuse_inside_artifact(path: Path, option: str) -> None:
     Raises:
         ArtifactError: a folder above is an artifact.
     """
-    for folder in path.absolute().parents:
+    # Resolved: ../NAME, typed in an artifact, is outside of it; and a link may lead into one.
+    for folder in path.resolve().parents:
         if (folder / "qcompile.json").exists():
             raise ArtifactError(
                 "unwritable",

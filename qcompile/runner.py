@@ -72,6 +72,7 @@ def apply(
     where = (
         _device_of(pipeline, model) if device is None and (pipeline or model) is not None else resolve_device(device)
     )
+    refuse_bounds(recipe, model is None)
     # An artifact's recipe is explicit: what autoquant decides is decided first.
     live: dict[str, Any] = {"pipeline": pipeline, "model": model, "example_inputs": example_inputs}
     resolution = resolve(recipe, **live, device=str(where), progress=progress)
@@ -177,12 +178,20 @@ def _reference(plan: Plan, subject: Subject, progress: Progress) -> Reference:
     header = plan.recipe.header
     scored = has_score(header.model.id) and header.verify.max_score_loss_points is not None
     with stage(progress, "reference"):
-        refuse_unmeasurable(header.verify, subject.pipeline is not None, True, scored)
         reference = take_reference(
             subject, tasks_of(header.model.id, subject.call, NUM_SCORED + 1 if scored else 1), scored
         )
         refuse_unmeasurable(header.verify, subject.pipeline is not None, bool(reference.images), scored)
     return reference
+
+
+def refuse_bounds(recipe: Recipe, is_pipeline: bool) -> None:
+    """Refuse bounds of a recipe on what can't be measured, as far as is known before its model runs.
+
+    Raises:
+        PlanError: naming the bound.
+    """
+    refuse_unmeasurable(recipe.header.verify, is_pipeline, True, has_score(recipe.header.model.id))
 
 
 def _compare_with_plan(plan: Plan, changes: tuple[Change, ...]) -> None:

@@ -112,9 +112,16 @@ class Record(RecipeRun):
             None,
         )
 
-    def ratio(self, arm: str, over: str, metric: str = "step") -> Ratio | None:
-        """The first ratio of two arms."""
-        return next((item for item in self.ratios if (item.arm, item.over, item.metric) == (arm, over, metric)), None)
+    def ratio(self, arm: str, over: str, metric: str = "step", shape: str | None = None) -> Ratio | None:
+        """The first ratio of two arms, of one shape where it is named."""
+        return next(
+            (
+                item
+                for item in self.ratios
+                if (item.arm, item.over, item.metric) == (arm, over, metric) and shape in (None, item.shape)
+            ),
+            None,
+        )
 
 
 def measured(arm: str, metric: str, values: list[float], unit: Any, shape: str = "") -> Measured:

@@ -45,8 +45,8 @@ BUG = 70
 INTERRUPTED = 130
 UNREAD = 141
 TERMINATED = 143
-REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
-"""Errors of the system that are nobody's bug: no space, no permission, a broken disk."""
+REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENAMETOOLONG)
+"""Errors of the system that are nobody's bug: no space, no permission, a broken disk, a name that is too long."""
 
 _EPILOG = """\
 exit codes: 0 done, 1 a check did not hold, 2 the input is wrong, 3 this machine can't do it, 70 a bug in qcompile

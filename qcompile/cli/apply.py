@@ -65,6 +65,8 @@ def _dry_run(recipe: Recipe, options: argparse.Namespace) -> int:
 
     with heavy_imports():
         from qcompile.planner import plan
+        from qcompile.runner import refuse_bounds
+    refuse_bounds(recipe, is_pipeline=True)
     planned = plan(recipe, device=options.device)
     if planned.obstacles and options.json:
         raise MachineError(f"{'; '.join(planned.obstacles)}. Choose another scheme with --set, or another machine.")

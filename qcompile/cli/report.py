@@ -13,6 +13,10 @@ from pathlib import Path
 from qcompile.cli.options import add_json
 from qcompile.cli.save import save
 
+GENERATOR = b'<meta name="generator" content="qcompile'
+PREAMBLE_BYTES = 1 << 16
+"""Of a report, more than what comes before that; only reports are replaced."""
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
@@ -34,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
     _check_out(options.out)
     check_libraries()
     content = gather(options.artifact, options.record, options.verified)
-    page = render(content).encode("utf-8")
+    page = render(content).encode("utf-8", errors="replace")  # a folder may be called anything
     save(options.out, lambda out: out.write_bytes(page))
     missing = missing_parts(content)
     if options.json:
@@ -56,3 +60,5 @@ def _check_out(out: Path) -> None:
     if out.is_dir():
         raise ArtifactError("unwritable", f"--out {out} is a folder. Name a file in it.")
     refuse_inside_artifact(out, "--out")
+    if out.exists() and GENERATOR not in out.read_bytes()[:PREAMBLE_BYTES]:
+        raise ArtifactError("unwritable", f"--out {out} is there and no report of qcompile. Choose another place.")

@@ -88,10 +88,13 @@ def run(options: argparse.Namespace) -> int:
         )
     command = shlex.join(["qcompile", *sys.argv[1:]])
     record = record_of(found, command, datetime.date.today().isoformat())
-    # Before the record is written, so that a full disk does not take what was measured.
-    print(record.model_dump_json(indent=1) if options.json else text(found))
-    if options.record:
-        write(record, options.record)
+    try:
+        # First, so that a full disk does not take what was measured.
+        print(record.model_dump_json(indent=1) if options.json else text(found), flush=True)
+    finally:
+        # And whatever became of that: the reader of a pipe may have gone.
+        if options.record:
+            write(record, options.record)
     return 0 if found.holds else 1
 
 
@@ -111,6 +114,8 @@ def text(found: Report) -> str:
         parts.append(_sensitivity(found))
     if found.suggestion is not None:
         parts.append(_suggestion(found))
+    if found.no_suggestion is not None:
+        parts.append(f"nothing to suggest: {found.no_suggestion}")
     return "\n\n".join(parts)
 
 
@@ -180,7 +185,9 @@ def _suggestion(found: Report) -> str:
     suggestion = found.suggestion
     if not suggestion.excluded:
         return "nothing to exclude: the bounds are met"
-    met = "; ".join(f"{check.bound} {check.value:.4g} ({check.allowed})" for check in suggestion.checks if check.limit)
+    met = "; ".join(
+        f"{check.bound} {check.value:.4g} ({check.allowed})" for check in suggestion.checks if check.limit is not None
+    )
     lines = [
         f"exclude {plural(len(suggestion.layers), 'layer')}, {megabytes(suggestion.bytes_lost)} more of weights: {met}"
     ]
@@ -207,6 +214,8 @@ def _bound(text: str) -> tuple[str, float]:
         raise argparse.ArgumentTypeError(f"no bound is called {key!r}; {nearest(key, Bounds.model_fields)}")
     try:
         number = float(value)
+        if not math.isfinite(number):
+            raise ValueError(f"{value} is no bound")
         Bounds.model_validate({key: number})
     except (ValueError, pydantic.ValidationError) as error:
         raise argparse.ArgumentTypeError(f"{text!r}: write KEY=NUMBER, for example max_step_error=0.05") from error

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 
-COMPILE_IT = "compiled code fuses these into the kernels around them: add a compile step, or profile without --eager"
+COMPILE_IT = "compiled code fuses these into the kernels around them: what a compile step adds and --eager leaves out"
 
 _BREAKS = (
     (

@@ -91,7 +91,7 @@ def check_trace(trace: Path, overwrite: bool) -> None:
     """Refuse a trace file that can't be written, before any work is done.
 
     Raises:
-        ArtifactError: another suffix, a missing folder, or a file that is there already.
+        ArtifactError: another suffix, a folder that is missing or read-only, or a file that is there already.
     """
     if not trace.name.endswith(SUFFIXES):
         raise ArtifactError(
@@ -101,6 +101,8 @@ def check_trace(trace: Path, overwrite: bool) -> None:
         raise ArtifactError(
             "unwritable", f"--trace {trace}: there is no folder {trace.parent}. Make it, or choose another place."
         )
+    if not os.access(trace.parent, os.W_OK | os.X_OK):
+        raise ArtifactError("unwritable", f"--trace {trace}: nothing can be written there. Choose another place.")
     if trace.is_dir():
         raise ArtifactError("unwritable", f"--trace {trace} is a folder. Name a file in it.")
     refuse_inside_artifact(trace, "--trace")

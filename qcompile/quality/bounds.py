@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from qcompile.errors import PlanError, VerifyError
 from qcompile.header import Bounds
 
+OF_IMAGES = ("min_psnr_db", "min_ssim")
+"""Bounds that `apply` checks on one image, that of the recipe's own prompt."""
+
 
 @dataclass
 class Measured:
@@ -124,7 +127,7 @@ def _advice(check: Check) -> str:
     return (
         "Exclude sensitive layers, choose a finer scheme, or widen the bound. To learn which layers to exclude, apply "
         f"with --set verify.{check.bound}=null, then run `qcompile verify ARTIFACT --suggest --bound "
-        f"{check.bound}={check.limit:g}`."
+        f"{check.bound}={check.limit:g}{' --prompts 1' if check.bound in OF_IMAGES else ''}`."
     )
 
 
@@ -138,7 +141,11 @@ def refuse_unmeasurable(bounds: Bounds, is_pipeline: bool, paints_images: bool, 
         ("max_step_error", is_pipeline, "a bare model has no pipeline, so there is no trajectory"),
         ("min_psnr_db", paints_images, "nothing here paints images"),
         ("min_ssim", paints_images, "nothing here paints images"),
-        ("max_score_loss_points", has_score, "only builtin:flux-mini has a task score"),
+        (
+            "max_score_loss_points",
+            has_score,
+            "only images of builtin:flux-mini are scored, and only those whose prompt is a caption",
+        ),
     ):
         if getattr(bounds, key) is not None and not there:
             raise PlanError(f"verify.{key}: {why}. Take this bound out.")

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from qcompile.errors import PlanError
 from qcompile.images import paint_values
 from qcompile.source import BUILTIN
 from qcompile.subject import SEED, Subject
@@ -42,6 +43,22 @@ def tasks_of(model_id: str | None, call: dict[str, Any], count: int) -> tuple[Ta
 
     captions = held_out_captions(max(count - 1, 0))
     return (own, *(Task(caption.text, SEED + index) for index, caption in enumerate(captions, start=1)))
+
+
+def refuse_too_many(model_id: str | None, count: int) -> None:
+    """Refuse more images than there are prompts for, before a model is loaded.
+
+    Raises:
+        PlanError: how many there are.
+    """
+    if not has_score(model_id):
+        return
+    from qcompile.builtin.captions import held_out_captions
+
+    try:
+        held_out_captions(max(count - 1, 0))
+    except ValueError as error:
+        raise PlanError(f"--prompts {count}: {error}. Ask for fewer.") from error
 
 
 def paint_task(subject: Subject, label: str, task: Task) -> np.ndarray | None:

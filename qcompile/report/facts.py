@@ -24,14 +24,20 @@ _FIELDS = {
     "triton": "triton",
     "cuda": "CUDA",
 }
-_SHARED = tuple(_FIELDS.values())
+MEASURED_ONLY = ("processor, where measured", "cores, where measured")
+_ISA = "instruction sets"
+_SHARED = (*_FIELDS.values(), _ISA)
+"""Machines that differ in one of these are two."""
 
 
 def environments(content: Content) -> Table:
     """Where the artifact was made, and where it was measured; environments that are the same share a column."""
     found: dict[str, dict[str, str]] = {"made": _environment(content.manifest.environment)}
     if content.bench:
-        found["measured"] = _environment(content.bench.environment) | {"processor cores": str(content.bench.cpus)}
+        found["measured"] = _environment(content.bench.environment) | {
+            "processor, where measured": _shown(content.bench.processor),
+            "cores, where measured": str(content.bench.cpus),
+        }
     if content.verification:
         found["verified"] = _environment(content.verification.environment)
     columns: list[tuple[list[str], dict[str, str]]] = []
@@ -42,14 +48,15 @@ def environments(content: Content) -> Table:
         else:
             same[0].append(name)
             same[1].update(values)
-    fields = [*_FIELDS.values(), "processor cores"]
+    fields = [*_FIELDS.values(), *MEASURED_ONLY]
     rows = [(field, *(values.get(field, NONE) for _, values in columns)) for field in fields]
     titles = [f"{', '.join(names[:-1])} and {names[-1]} on" if names[1:] else f"{names[0]} on" for names, _ in columns]
     return table(["", *titles], [row for row in rows if set(row[1:]) != {NONE}])
 
 
 def _environment(environment: Environment) -> dict[str, str]:
-    return {words: _shown(getattr(environment, field)) for field, words in _FIELDS.items()}
+    found = {words: _shown(getattr(environment, field)) for field, words in _FIELDS.items()}
+    return found | {_ISA: " ".join(environment.cpu_isa)}
 
 
 def instruction_sets(content: Content) -> str:

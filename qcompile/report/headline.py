@@ -1,5 +1,6 @@
 """The ratios at the top: what was gained, each beside what the control gains."""
 
+import math
 from dataclasses import dataclass
 
 from qcompile.artifact.manifest import Manifest
@@ -52,10 +53,12 @@ def _steps(record: Record) -> list[Headline]:
     if subject is None:
         return []
     found = []
+    shapes = list(dict.fromkeys(item.shape for item in record.measured if (item.arm, item.metric) == (subject, "step")))
+    shape, where = shapes[0], f" at {shapes[0]}" if shapes[1:] else ""
     for base, words in ((CONTROL, "the compiled original"), ("eager", "the eager original")):
-        control = "measured against the control itself" if base == CONTROL else _control_step(record)
-        faster, share = record.ratio(base, subject), record.ratio(subject, base)
-        step = f"a step, {label_of(subject)}: "
+        control = "measured against the control itself" if base == CONTROL else _control_step(record, shape)
+        faster, share = record.ratio(base, subject, shape=shape), record.ratio(subject, base, shape=shape)
+        step = f"a step{where}, {label_of(subject)}: "
         if faster is not None:
             found.append(Headline(_times(faster.value), f"as fast as {words}", step + _rounds(faster), control))
         elif share is not None:
@@ -63,9 +66,9 @@ def _steps(record: Record) -> list[Headline]:
     return found
 
 
-def _control_step(record: Record) -> str:
+def _control_step(record: Record, shape: str) -> str:
     """What compiling alone gains over the eager original."""
-    faster, share = record.ratio("eager", CONTROL), record.ratio(CONTROL, "eager")
+    faster, share = record.ratio("eager", CONTROL, shape=shape), record.ratio(CONTROL, "eager", shape=shape)
     if faster is not None:
         return f"control: compiling alone is {_times(faster.value)} as fast"
     return (
@@ -116,7 +119,12 @@ def _memory(record: Record) -> list[Headline]:
 
 
 def _quality(record: VerificationRecord) -> list[Headline]:
-    worst = {arm.name: max(errors) for arm in record.arms if (errors := [e for e in arm.step_errors if e is not None])}
+    # Null is what was not finite, and the worst of all.
+    worst = {
+        arm.name: max(math.inf if error is None else error for error in arm.step_errors)
+        for arm in record.arms
+        if arm.step_errors
+    }
     mine, arm = worst.get("artifact"), record.arm("artifact")
     if mine is None or arm is None:
         return []

@@ -1,5 +1,6 @@
 """Charts with their tables: steps, images, cold starts, memory, the error of each call."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -8,7 +9,7 @@ from qcompile.report import facts
 from qcompile.report.arms import colour_of, in_order, label_of
 from qcompile.report.charts import Bar, Chart, bar_chart, grid_chart, line_chart
 from qcompile.report.layers import Blocks
-from qcompile.report.quantities import quantity
+from qcompile.report.quantities import number, quantity
 from qcompile.report.start import PHASES, starts
 from qcompile.report.table import Column, Table, table
 from qcompile.verify.record import VerificationRecord
@@ -64,7 +65,8 @@ def memory(record: Record) -> list[Panel]:
             )
             for item in items
         ]
-        note = "Peak of a fresh process that loads one arm and paints one image."
+        painted = all(record.find(item.arm, "cold, image") for item in items)
+        note = f"Peak of a fresh process that loads one arm and {'paints one image' if painted else 'takes steps'}."
         if resident:
             note = f"{note} The full colour is what stays resident."
         rows = [*items, *(item for item in record.measured if item.metric == metric.replace("peak", "resident"))]
@@ -75,9 +77,12 @@ def memory(record: Record) -> list[Panel]:
 
 def waterfall(record: Record) -> Panel | None:
     """From process start to first image."""
-    found = starts(record)
-    if not found:
+    every = starts(record)
+    if not every:
         return None
+    with_image = any("image" in start.seconds for start in every)
+    # Bars end where the same thing is done: an arm that paints no image (a CUDA graph can't) is told of below.
+    found = [start for start in every if "image" in start.seconds or not with_image]
     colours = {phase: f"phase-{index}" for index, phase in enumerate(PHASES, 1)}
     bars = [
         Bar(
@@ -90,7 +95,6 @@ def waterfall(record: Record) -> Panel | None:
         )
         for start in found
     ]
-    with_image = any("image" in start.seconds for start in found)
     title = "From process start to " + ("first image" if with_image else "first step")
     said = "; ".join(f"{label_of(start.arm)} {quantity(start.total, 's')}" for start in found)
     used = [phase for phase in PHASES if any(phase in start.seconds for start in found)]
@@ -112,6 +116,11 @@ def waterfall(record: Record) -> Panel | None:
         "A new process with empty compiler caches. Between the first step and the image the benchmark times ten more "
         "steps, which are left out here."
     )
+    note += "".join(
+        f" {label_of(start.arm)} paints no image, and takes its first step after {quantity(start.total, 's')}."
+        for start in every
+        if start not in found
+    )
     return Panel(title, note, chart, shown)
 
 
@@ -125,22 +134,13 @@ def trajectory(record: VerificationRecord) -> Panel | None:
         for arm in arms
     ]
     title = f"Relative error of each call, {record.shape}"
-    worst = "; ".join(
-        f"{arm.name} at worst {max(e for e in arm.step_errors if e is not None):.3g}"
-        for arm in arms
-        if any(e is not None for e in arm.step_errors)
-    )
+    worst = "; ".join(f"{arm.name} at worst {number(max(map(_or_inf, arm.step_errors)))}" for arm in arms)
     chart = line_chart("trajectory", f"{title}: {worst}", lines, "call along the original's trajectory")
     length = max(len(arm.step_errors) for arm in arms)
     rows = [
         (
             str(index + 1),
-            *(
-                f"{value:.3g}"
-                if index < len(arm.step_errors) and (value := arm.step_errors[index]) is not None
-                else "–"
-                for arm in arms
-            ),
+            *(number(_or_inf(arm.step_errors[index])) if index < len(arm.step_errors) else facts.NONE for arm in arms),
         )
         for index in range(length)
     ]
@@ -148,19 +148,24 @@ def trajectory(record: VerificationRecord) -> Panel | None:
     return Panel(title, note, chart, table(["call", *(Column(arm.name, "number") for arm in arms)], rows))
 
 
+def _or_inf(error: float | None) -> float:
+    """Records have null for what is not finite."""
+    return math.inf if error is None else error
+
+
 def blocks(found: Sequence[Blocks]) -> dict[str, list[Panel]]:
     """Which scheme each layer of the repeated blocks has, by component."""
     schemes = list(dict.fromkeys(scheme for item in found for scheme in item.schemes.values() if scheme))
     colours = {scheme: SCHEME_COLOURS[index % len(SCHEME_COLOURS)] for index, scheme in enumerate(schemes)}
     shown: dict[str, list[Panel]] = {}
-    for number, item in enumerate(found):
+    for place, item in enumerate(found):
         used = list(dict.fromkeys(scheme for scheme in item.schemes.values() if scheme))
         rows = [(role, [_cell(item, role, index, colours) for index in range(item.count)]) for role in item.roles]
         legend = tuple((colours[scheme], scheme) for scheme in used)
         if None in item.schemes.values():
             legend += (("rule", "not quantized"),)
         said = f"Layers of {item.name}, blocks 0 to {item.count - 1}: {', '.join(words for _, words in legend)}"
-        chart = grid_chart(f"blocks-{number}", said, rows, legend)
+        chart = grid_chart(f"blocks-{place}", said, rows, legend)
         note = f"{item.count} blocks from left to right, their layers from top to bottom."
         shown.setdefault(item.component, []).append(Panel(item.name, note, chart, None))
     return shown

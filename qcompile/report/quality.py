@@ -45,7 +45,11 @@ def figures(record: VerificationRecord) -> Table:
 
 
 def _figures(arm: ArmRecord) -> dict[str, str]:
-    found = {f"relative error, first call, {label}": _or_none(value) for label, value in arm.quantized_errors.items()}
+    # Null stands for what was not finite.
+    found = {
+        f"relative error, first call, {label}": number(math.inf if value is None else value)
+        for label, value in arm.quantized_errors.items()
+    }
     steps = [math.inf if value is None else value for value in arm.step_errors]
     if steps:
         found["relative error along the trajectory, median"] = number(statistics.median(steps))
@@ -75,13 +79,14 @@ def bounds(record: VerificationRecord) -> Table:
         side = "at least" if check.bound.startswith("min_") else "at most"
         allowed = "finite values" if check.limit is None else f"{side} {number(check.limit)}"
         verdict = "no bound" if check.limit is None and check.holds else "holds" if check.holds else "missed"
-        # Null stands for infinity: the PSNR of equal images.
+        # Null stands for infinity, the PSNR of equal images, or for an error that is not finite.
+        infinite = "infinite" if check.bound.startswith("min_") and check.holds else "not finite"
         rows.append(
             (
                 f"verify.{check.bound}",
                 check.where,
                 allowed,
-                "infinite" if check.value is None else number(check.value),
+                infinite if check.value is None else number(check.value),
                 verdict,
             )
         )

@@ -154,6 +154,8 @@ class VerificationRecord(RecipeRun):
     sensitivity: SensitivityRecord | None
     """Null where it was not asked for."""
     suggestion: SuggestionRecord | None
+    no_suggestion: str | None = None
+    """Why no choice of layers meets the bounds, where one was asked for."""
     """Null where it was not asked for."""
 
     def arm(self, name: str) -> ArmRecord | None:
@@ -186,6 +188,7 @@ def record_of(found: "Report", command: str, date: str) -> VerificationRecord:
         bounds=_checks(found.checks),
         sensitivity=found.sensitivity and _sensitivity(found.sensitivity),
         suggestion=found.suggestion and _suggestion(found.suggestion),
+        no_suggestion=found.no_suggestion,
     )
 
 

@@ -87,8 +87,10 @@ class Report:
     checks: tuple[Check, ...]
     sensitivity: SensitivityTable | None = None
     suggestion: Suggestion | None = None
+    no_suggestion: str | None = None
+    """Why no choice of layers meets the bounds, where one was asked for."""
 
     @property
     def holds(self) -> bool:
-        """Whether every bound does."""
-        return all(check.holds for check in self.checks)
+        """Whether every bound does, and can be met where a suggestion was asked for."""
+        return all(check.holds for check in self.checks) and self.no_suggestion is None

@@ -12,7 +12,7 @@ from qcompile import recipe as recipes
 from qcompile.artifact.read import Artifact, read_artifact
 from qcompile.devices import resolve_device
 from qcompile.environment import current
-from qcompile.errors import ModelError, PlanError
+from qcompile.errors import ModelError, PlanError, VerifyError
 from qcompile.header import Bounds
 from qcompile.noise import quiet_libraries
 from qcompile.progress import Progress, Silent, stage
@@ -26,7 +26,7 @@ from qcompile.quality.reference import (
     refuse_not_finite,
     take_reference,
 )
-from qcompile.quality.tasks import NUM_SCORED, has_score, tasks_of
+from qcompile.quality.tasks import NUM_SCORED, has_score, refuse_too_many, tasks_of
 from qcompile.quality.trajectory import moved
 from qcompile.recipe import Recipe
 from qcompile.source import find_folder
@@ -100,9 +100,9 @@ def verify(
     Raises:
         ArtifactError, EnvironmentMismatch: as `load` does.
         ModelError: the original can't be loaded, or the artifact is a bare model.
-        PlanError: a bound is on something that can't be measured here.
+        PlanError: a bound is on something that can't be measured here, or there are fewer prompts than asked for.
         MachineError: the control can't be compiled here, or a metric asked for can't be had.
-        VerifyError: values are not finite, an image is of one colour, or no choice of layers meets a bound.
+        VerifyError: values are not finite, or an image is of one colour.
     """
     progress, request = progress or Silent(), request or Request()
     with stage(progress, "check digests"):
@@ -120,25 +120,29 @@ def verify(
     model_id = original or manifest.model.id
     scored = has_score(manifest.model.id)
     refuse_unmeasurable(limits, True, True, scored)
-    if request.suggest and not {key for key in Bounds.model_fields if getattr(limits, key)} - {"max_compiled_error"}:
+    if "max_compiled_error" in (bounds or {}) and not compile_steps(recipe):
+        raise PlanError("--bound max_compiled_error: the recipe compiles nothing. Take this bound out.")
+    set_bounds = {key for key in Bounds.model_fields if getattr(limits, key) is not None}
+    if request.suggest and not set_bounds - {"max_compiled_error"}:
         raise PlanError("--suggest: there is no bound to meet. Give one, for example --bound max_step_error=0.05.")
     metrics = open_metrics(request.lpips, request.clip)
     where = resolve_device(device or manifest.environment.device)
     folder = find_folder(model_id, manifest.model.revision if original is None else None)
     run = _Run(artifact, recipe, limits, where, progress, request, metrics)
 
+    count = num_prompts or (NUM_SCORED + 1 if limits.max_score_loss_points is not None else NUM_PROMPTS)
+    refuse_too_many(manifest.model.id, count)
     with stage(progress, "load the original"):
         subject = original_subject(folder, recipe, manifest, where)
-    count = num_prompts or (NUM_SCORED + 1 if limits.max_score_loss_points is not None else NUM_PROMPTS)
     with stage(progress, "original"):
         reference = take_reference(subject, tasks_of(manifest.model.id, subject.call, count), scored)
-    refuse_unmeasurable(limits, True, bool(reference.images), scored)
+    refuse_unmeasurable(limits, True, bool(reference.images), reference.score_percent is not None)
     arms, no_control = run.control(subject, reference)
     originals = run.original_layers(subject)
     shape = first_label(subject)
     del subject
     release()
-    eager, table, suggestion = run.eager(reference, originals)
+    eager, table, suggestion, no_suggestion = run.eager(reference, originals)
     release()
     arms.append(run.artifact_arm(reference, eager))
     return Report(
@@ -156,6 +160,7 @@ def verify(
         checks=checks(limits, arms[-1].measured, manifest.denoiser),
         sensitivity=table,
         suggestion=suggestion,
+        no_suggestion=no_suggestion,
     )
 
 
@@ -193,11 +198,11 @@ class _Run:
 
     def eager(
         self, reference: Reference, originals: dict[str, Any]
-    ) -> tuple[dict[str, Any], SensitivityTable | None, Suggestion | None]:
-        """The artifact without compiled code: its outputs, and what its layers add."""
+    ) -> tuple[dict[str, Any], SensitivityTable | None, Suggestion | None, str | None]:
+        """The artifact without compiled code: its outputs, what its layers add, which to exclude, or why none help."""
         manifest = self.opened.manifest
         if not (compile_steps(self.recipe) or originals):
-            return {}, None, None
+            return {}, None, None, None
         with stage(self.progress, "artifact, without compiled code"):
             subject = artifact_subject(self.opened, self.recipe, self.device, compiled=False)
             denoiser = subject.components[subject.denoiser]
@@ -205,18 +210,22 @@ class _Run:
             # Here, where its layers can be told apart; compiled code shows as one module.
             refuse_not_finite(subject, reference.calls, computed, "the artifact's")
         if not originals:
-            return moved(computed, torch.device("cpu")), None, None
+            return moved(computed, torch.device("cpu")), None, None, None
         changes = quantized_changes(self.recipe, manifest)
         with stage(self.progress, f"sensitivity of {len(changes)} layers"):
             table = sensitivity(denoiser, originals, changes, reference.trajectory, self.request.each)
-        suggestion = None
+        suggestion, reason = None, None
         if self.request.suggest:
             with stage(self.progress, "suggest"):
                 error = max(manifest.verification.compiled_relative_error.values(), default=0.0)
-                suggestion = suggest(
-                    subject, originals, reference, table.rows, self.limits, error, self.recipe, manifest
-                )
-        return moved(computed, torch.device("cpu")), table, suggestion
+                try:
+                    suggestion = suggest(
+                        subject, originals, reference, table.rows, self.limits, error, self.recipe, manifest
+                    )
+                except VerifyError as missed:
+                    # What was measured by now, and is measured next, tells which bound could be met.
+                    reason = str(missed)
+        return moved(computed, torch.device("cpu")), table, suggestion, reason
 
     def artifact_arm(self, reference: Reference, eager: dict[str, Any]) -> Arm:
         with stage(self.progress, "artifact"):

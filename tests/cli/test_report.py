@@ -1,6 +1,7 @@
 """`qcompile report`: what it writes, prints, and refuses."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -58,6 +59,33 @@ def test_no_file_is_put_into_an_artifact(cli: Callable[..., Result], here: Path)
     assert result.code == 2
     assert "is an artifact, which takes no other files" in result.complaint
     assert not (ARTIFACT / "report.html").exists()
+
+
+def test_only_reports_are_replaced(cli: Callable[..., Result], here: Path) -> None:
+    page = here / "page.html"
+    for _ in range(2):
+        assert cli("report", ARTIFACT, "--out", page).code == 0
+    page.write_text("<html>somebody's own</html>")
+    refused = cli("report", ARTIFACT, "--out", page)
+    assert (refused.code, "is there and no report of qcompile" in refused.err) == (2, True)
+    assert page.read_text() == "<html>somebody's own</html>"
+    assert [path.name for path in here.iterdir() if path.name.startswith(".")] == []
+
+
+def test_beside_an_artifact_from_inside_of_it(
+    cli: Callable[..., Result], here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = here / "artifact"
+    shutil.copytree(ARTIFACT, copy)
+    monkeypatch.chdir(copy)
+    assert cli("report", ".", "--out", "../page.html").code == 0
+    (here / "link").symlink_to(copy)
+    assert cli("report", ".", "--out", here / "link" / "page.html").code == 2
+
+
+def test_a_name_that_is_too_long(cli: Callable[..., Result], here: Path) -> None:
+    found = cli("report", ARTIFACT, "--out", here / f"{'x' * 300}.html")
+    assert (found.code, "File name too long" in found.err) == (3, True)
 
 
 def test_what_is_no_artifact(cli: Callable[..., Result], here: Path) -> None:

@@ -64,6 +64,7 @@ def test_a_missed_bound_ends_with_1_and_a_suggestion(cli: Callable[..., Result],
         (("--bound", "max_stp_error=1"), "no bound is called 'max_stp_error'; did you mean 'max_step_error'?"),
         (("--bound", "min_ssim=2"), "'min_ssim=2': write KEY=NUMBER"),
         (("--bound", "min_ssim=nan"), "'min_ssim=nan': write KEY=NUMBER"),
+        (("--bound", "max_step_error=inf"), "'max_step_error=inf': write KEY=NUMBER"),
         (("--prompts", "0"), "'0' is no whole number from 1 up"),
     ],
 )

@@ -24,7 +24,7 @@ def test_environments_that_are_the_same_share_a_column(full: Content) -> None:
     rows = {row[0]: row[1:] for row in shown.rows}
     assert rows["torch"] == ("2.13.0+cpu", "2.11.0+cu130")
     assert rows["GPU"] == ("–", "NVIDIA H200")
-    assert rows["processor cores"] == ("–", "16")
+    assert rows["cores, where measured"] == ("–", "16")
     alone = facts.environments(gather(ARTIFACT))
     assert [column.title for column in alone.columns] == ["", "made on"]
     assert "GPU" not in {row[0] for row in alone.rows}
@@ -41,7 +41,7 @@ def test_three_environments_in_one_column(full: Content) -> None:
     )
     shown = facts.environments(same)
     assert [column.title for column in shown.columns] == ["", "made, measured and verified on"]
-    assert ("processor cores", "16") in shown.rows
+    assert ("cores, where measured", "16") in shown.rows
 
 
 def test_layers_that_were_left_alone_say_why() -> None:

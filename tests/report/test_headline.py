@@ -1,5 +1,6 @@
 """The figures at the top are the record's own, each beside the control."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -29,8 +30,29 @@ def test_ratios_come_with_spread_and_control(full: Content) -> None:
     assert (memory.value, memory.spread) == ("18.6 GB", "quantized, AoT: one cold start")
     assert memory.control == "control: 27.7 GB, eager original: 27.7 GB"
     assert found["the size of the original's weights"].value == "0.89×"
-    worst = found["relative error of the worst call along the original's trajectory"]
+
+
+def test_the_worst_call_is_the_one_that_is_not_finite(full: Content) -> None:
+    """A record has null for it. Without that call the figure would look good."""
+    assert full.verification is not None
+    what = "relative error of the worst call along the original's trajectory"
+    assert of(full, full.bench)[what].value == "not finite"
+    finite = tuple(arm.model_copy(update={"step_errors": arm.step_errors[:3]}) for arm in full.verification.arms)
+    verified = full.verification.model_copy(update={"arms": finite})
+    worst = of(dataclasses.replace(full, verification=verified), full.bench)[what]
     assert (worst.value, worst.control) == ("0.03", "control: 0.006")
+
+
+def test_of_several_shapes_the_figures_are_of_one_and_say_which(full: Content) -> None:
+    data = bench_data()
+    shape = next(item["shape"] for item in data["measured"] if item["metric"] == "step")
+    other = [item | {"shape": "512x512_b1"} for item in data["measured"] if item["metric"] == "step"]
+    slower = [item | {"shape": "512x512_b1", "value": 0.2} for item in data["ratios"] if item["metric"] == "step"]
+    data["measured"], data["ratios"] = data["measured"] + other, slower + data["ratios"]
+    found = of(full, Record.model_validate(data))
+    assert found["as fast as the compiled original"].value == "1.37×"
+    assert found["as fast as the compiled original"].spread.startswith(f"a step at {shape}, quantized, AoT: ")
+    assert found["as fast as the eager original"].control == "control: compiling alone takes 0.75× the time"
 
 
 def test_a_whole_start_is_held_against_quantizing_anew(full: Content) -> None:

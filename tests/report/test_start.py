@@ -2,6 +2,7 @@ import pytest
 
 from qcompile.bench.record import Record
 from qcompile.report.content import Content
+from qcompile.report.panels import waterfall
 from qcompile.report.start import PHASES, starts
 from report.conftest import bench_data
 
@@ -25,6 +26,19 @@ def test_no_image_no_image_phase() -> None:
     data = bench_data()
     data["measured"] = [item for item in data["measured"] if item["metric"] != "cold, image"]
     assert all("image" not in start.seconds for start in starts(Record.model_validate(data)))
+
+
+def test_bars_end_where_the_same_thing_is_done(full: Content) -> None:
+    """A CUDA graph paints no image; a bar to its first step would look like the fastest start."""
+    data = bench_data()
+    graphs = [
+        item | {"arm": "aot_graphs"}
+        for item in data["measured"]
+        if item["arm"] == "aot" and item["metric"].startswith("cold, ") and "image" not in item["metric"]
+    ]
+    panel = waterfall(Record.model_validate(data | {"measured": data["measured"] + graphs}))
+    assert [row[0] for row in panel.table.rows] == [row[0] for row in waterfall(full.bench).table.rows]
+    assert "AoT, CUDA graphs paints no image, and takes its first step after" in panel.note
 
 
 def test_arms_without_a_whole_start_are_left_out() -> None:

@@ -1,6 +1,7 @@
 """Sensitivities, and suggestions that are pasted into the recipe and applied."""
 
 import copy
+import re
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,8 @@ import yaml
 
 from qcompile.artifact.read import read_artifact
 from qcompile.cli.verify import text
-from qcompile.errors import PlanError, VerifyError
+from qcompile.errors import PlanError
+from qcompile.verify.record import record_of
 from qcompile.verify.report import Report
 from qcompile.verify.sensitivity import role
 from qcompile.verify.verification import Request, verify
@@ -82,10 +84,16 @@ def test_a_suggestion_needs_a_bound(small_artifact: Path) -> None:
 
 def test_a_bound_that_no_choice_meets(tmp_path: Path) -> None:
     # Another component is quantized too, and no choice of the denoiser's layers changes what that does to the image.
-    text = {"component": "text_encoder_2", "scheme": "int8_weight_only", "layers": {"include": ["encoder.**"]}}
-    artifact = make(short(steps=[{"quantize": text}, {"quantize": QUANTIZE}]), tmp_path / "a")
-    with pytest.raises(VerifyError, match=r"verify.min_psnr_db: .* even with every layer at its original weights"):
-        verify(artifact, num_prompts=1, request=Request(suggest=True), bounds={"min_psnr_db": 200})
+    encoder = {"component": "text_encoder_2", "scheme": "int8_weight_only", "layers": {"include": ["encoder.**"]}}
+    artifact = make(short(steps=[{"quantize": encoder}, {"quantize": QUANTIZE}]), tmp_path / "a")
+    found = verify(artifact, num_prompts=1, request=Request(suggest=True), bounds={"min_psnr_db": 200})
+    assert re.match(r"verify.min_psnr_db: .* even with every layer at its original weights", found.no_suggestion)
+    assert found.suggestion is None
+    assert not found.holds
+    # What tells which bound could be met is there all the same.
+    assert found.sensitivity.rows
+    assert record_of(found, "typed", "2026-11-25").no_suggestion == found.no_suggestion
+    assert f"nothing to suggest: {found.no_suggestion}" in text(found)
 
 
 def test_sensitivities_are_those_of_layers_put_back(small_artifact: Path) -> None:

@@ -7,6 +7,7 @@ import torch
 import qcompile
 from qcompile.artifact.read import read_artifact
 from qcompile.errors import ModelError, PlanError, VerifyError
+from qcompile.verify import verification
 from qcompile.verify.report import Report
 from qcompile.verify.verification import Request, verify
 
@@ -72,6 +73,26 @@ def test_a_bare_model_is_refused(small_artifact: Path, tmp_path: Path, make_reci
     qcompile.apply(make_recipe(steps=steps), model=pipeline.vae, example_inputs=inputs, out=tmp_path / "bare")
     with pytest.raises(ModelError, match="bare AutoencoderKL, which has no trajectory"):
         verify(tmp_path / "bare")
+
+
+@pytest.mark.parametrize(
+    ("bounds", "options", "message"),
+    [
+        ({"max_compiled_error": 0.1}, {}, "max_compiled_error: the recipe compiles nothing"),
+        ({}, {"num_prompts": 100_000}, "--prompts 100000: 99999 held-out captions asked for; only"),
+        ({"max_score_loss_points": 0}, {"num_prompts": 0, "request": Request(suggest=True)}, None),
+    ],
+)
+def test_what_can_not_be_measured_is_refused_before_the_model_is_loaded(
+    small_artifact: Path, monkeypatch: pytest.MonkeyPatch, bounds: dict, options: dict, message: str | None
+) -> None:
+    def load(*_: object) -> None:
+        raise KeyError("it came to loading")
+
+    monkeypatch.setattr(verification, "original_subject", load)
+    # A bound of 0 is a bound.
+    with pytest.raises(PlanError if message else KeyError, match=message or "it came to loading"):
+        verify(small_artifact, bounds=bounds, **options)
 
 
 def test_sensitivity_of_what_is_not_quantized(tmp_path: Path) -> None:
