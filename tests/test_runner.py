@@ -135,7 +135,7 @@ def test_bounds_just_met_and_just_missed(
 
 def test_a_bound_on_the_task_score_of_another_model(pipeline, tmp_path: Path, make_recipe: MakeRecipe) -> None:
     recipe = make_recipe(steps=eager_steps(), call=SHORT, model={}, verify={"max_score_loss_points": 1})
-    with pytest.raises(PlanError, match="verify.max_score_loss_points: only builtin:flux-mini has a task score"):
+    with pytest.raises(PlanError, match="verify.max_score_loss_points: only images of builtin:flux-mini are scored"):
         qcompile.apply(recipe, pipeline=pipeline, out=tmp_path / "a")
     assert list(tmp_path.iterdir()) == []
 
