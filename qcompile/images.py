@@ -32,6 +32,14 @@ def paint_values(subject: Subject, label: str, seed: int) -> np.ndarray | None:
     return np.asarray(images[0])
 
 
+def count_painted(result: Any) -> int:
+    """How many images, or videos, a call of a pipeline gave.
+
+    Not the shape's batch: prompts may be a list, and num_images_per_prompt multiplies them.
+    """
+    return len(result.images if "images" in result else result.frames)
+
+
 def to_pixels(values: np.ndarray) -> np.ndarray:
     """Values from 0 to 1 as uint8."""
     return (values * 255).round().clip(0, 255).astype(np.uint8)

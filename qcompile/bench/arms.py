@@ -229,13 +229,13 @@ def refuse_impossible(names: Sequence[str], recipe: Recipe, device: torch.device
         MachineError: naming the first.
     """
     compiled = [step for step in recipe.steps if step.phase is Phase.COMPILE and getattr(step, "mode", "") == "aot"]
-    for name in names:
+    for name in [name for name in names if name not in OF_ORIGINAL]:
         reason = _why_not_schemes(name, recipe, device)
         if name in ("aot", "aot_graphs") and not compiled:
             reason = "no step of the recipe compiles ahead of time"
         if name == "aot_graphs" and device.type != "cuda":
             reason = NO_GRAPHS
-        if reason and name not in OF_ORIGINAL:
+        if reason:
             raise MachineError(f"--arms {name}: {reason.rstrip('.')}. Leave it out.")
 
 

@@ -14,6 +14,7 @@ from qcompile.bench.arms import Stand, arms_of
 from qcompile.bench.around import Around
 from qcompile.bench.found import Found
 from qcompile.bench.timing import Interrupted, Rounds, Timed, time_in_turn
+from qcompile.images import count_painted
 from qcompile.progress import Progress
 from qcompile.subject import Subject, subject_of_pipeline
 
@@ -66,9 +67,7 @@ def _has_steps(found: Found, name: str, label: str) -> bool:
 
 
 def _paint(subject: Subject, label: str, painted: set[int]) -> None:
-    result = subject.pipeline(**subject.arguments(label))
-    # Not the shape's batch: prompts may be a list, and num_images_per_prompt multiplies them.
-    painted.add(len(result.images if "images" in result else result.frames))
+    painted.add(count_painted(subject.pipeline(**subject.arguments(label))))
 
 
 def _keep(

@@ -128,6 +128,7 @@ def _measure(
 
     from qcompile import recipe as recipes
     from qcompile.bench.around import Graph, compiled
+    from qcompile.images import count_painted
     from qcompile.subject import subject_of_pipeline
 
     begun = time.time()
@@ -153,7 +154,7 @@ def _measure(
             result = pipeline(**subject.arguments(label))
             _synchronize()
             found |= {"image": time.perf_counter() - begun, "start_to_image": time.time() - started}
-            found["images"] = len(result.images if "images" in result else result.frames)
+            found["images"] = count_painted(result)
     return found | _memory(device)  # while the pipeline is there
 
 

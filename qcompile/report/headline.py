@@ -1,12 +1,11 @@
 """The ratios at the top: what was gained, each beside what the control gains."""
 
-import math
 from dataclasses import dataclass
 
 from qcompile.artifact.manifest import Manifest
 from qcompile.bench.record import Ratio, Record
 from qcompile.report.arms import CONTROL, SUBJECTS, label_of
-from qcompile.report.quantities import number, quantity, scale, spread
+from qcompile.report.quantities import number, or_infinity, quantity, scale, spread
 from qcompile.verify.record import VerificationRecord
 
 START = "as fast from the start of a process to its first step"
@@ -119,12 +118,7 @@ def _memory(record: Record) -> list[Headline]:
 
 
 def _quality(record: VerificationRecord) -> list[Headline]:
-    # Null is what was not finite, and the worst of all.
-    worst = {
-        arm.name: max(math.inf if error is None else error for error in arm.step_errors)
-        for arm in record.arms
-        if arm.step_errors
-    }
+    worst = {arm.name: max(map(or_infinity, arm.step_errors)) for arm in record.arms if arm.step_errors}
     mine, arm = worst.get("artifact"), record.arm("artifact")
     if mine is None or arm is None:
         return []

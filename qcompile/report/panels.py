@@ -1,6 +1,5 @@
 """Charts with their tables: steps, images, cold starts, memory, the error of each call."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,7 +8,7 @@ from qcompile.report import facts
 from qcompile.report.arms import colour_of, in_order, label_of
 from qcompile.report.charts import Bar, Chart, bar_chart, grid_chart, line_chart
 from qcompile.report.layers import Blocks
-from qcompile.report.quantities import number, quantity
+from qcompile.report.quantities import number, or_infinity, quantity
 from qcompile.report.start import PHASES, starts
 from qcompile.report.table import Column, Table, table
 from qcompile.verify.record import VerificationRecord
@@ -65,8 +64,10 @@ def memory(record: Record) -> list[Panel]:
             )
             for item in items
         ]
-        painted = all(record.find(item.arm, "cold, image") for item in items)
+        painted = [item.arm for item in items if record.find(item.arm, "cold, image")]
         note = f"Peak of a fresh process that loads one arm and {'paints one image' if painted else 'takes steps'}."
+        if painted and (without := [label_of(item.arm) for item in items if item.arm not in painted]):
+            note += f" Without an image: {', '.join(without)}."
         if resident:
             note = f"{note} The full colour is what stays resident."
         rows = [*items, *(item for item in record.measured if item.metric == metric.replace("peak", "resident"))]
@@ -134,23 +135,21 @@ def trajectory(record: VerificationRecord) -> Panel | None:
         for arm in arms
     ]
     title = f"Relative error of each call, {record.shape}"
-    worst = "; ".join(f"{arm.name} at worst {number(max(map(_or_inf, arm.step_errors)))}" for arm in arms)
+    worst = "; ".join(f"{arm.name} at worst {number(max(map(or_infinity, arm.step_errors)))}" for arm in arms)
     chart = line_chart("trajectory", f"{title}: {worst}", lines, "call along the original's trajectory")
     length = max(len(arm.step_errors) for arm in arms)
     rows = [
         (
             str(index + 1),
-            *(number(_or_inf(arm.step_errors[index])) if index < len(arm.step_errors) else facts.NONE for arm in arms),
+            *(
+                number(or_infinity(arm.step_errors[index])) if index < len(arm.step_errors) else facts.NONE
+                for arm in arms
+            ),
         )
         for index in range(length)
     ]
     note = "The denoiser is run on the inputs that the original's has at every step of its own image."
     return Panel(title, note, chart, table(["call", *(Column(arm.name, "number") for arm in arms)], rows))
-
-
-def _or_inf(error: float | None) -> float:
-    """Records have null for what is not finite."""
-    return math.inf if error is None else error
 
 
 def blocks(found: Sequence[Blocks]) -> dict[str, list[Panel]]:

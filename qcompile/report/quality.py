@@ -5,7 +5,7 @@ import statistics
 
 from qcompile.report.content import Content
 from qcompile.report.facts import NONE
-from qcompile.report.quantities import number, quantity
+from qcompile.report.quantities import number, or_infinity, quantity
 from qcompile.report.table import Column, Table, table
 from qcompile.verify.record import ArmRecord, VerificationRecord
 
@@ -45,16 +45,15 @@ def figures(record: VerificationRecord) -> Table:
 
 
 def _figures(arm: ArmRecord) -> dict[str, str]:
-    # Null stands for what was not finite.
     found = {
-        f"relative error, first call, {label}": number(math.inf if value is None else value)
+        f"relative error, first call, {label}": number(or_infinity(value))
         for label, value in arm.quantized_errors.items()
     }
-    steps = [math.inf if value is None else value for value in arm.step_errors]
+    steps = [*map(or_infinity, arm.step_errors)]
     if steps:
         found["relative error along the trajectory, median"] = number(statistics.median(steps))
         found["relative error along the trajectory, worst"] = number(max(steps))
-    psnr = [math.inf if value is None else value for value in arm.psnr_db]
+    psnr = [*map(or_infinity, arm.psnr_db)]
     if psnr:
         found[f"PSNR of {len(psnr)} images, median"] = _decibels(statistics.median_low(psnr))
         found[f"PSNR of {len(psnr)} images, least"] = _decibels(min(psnr))

@@ -36,6 +36,11 @@ def number(value: float) -> str:
     return f"{value:,.2f}" if size < 9.995 else f"{value:,.1f}" if size < 99.95 else f"{value:,.0f}"
 
 
+def or_infinity(value: float | None) -> float:
+    """A value of a record, which has null for what is not finite."""
+    return math.inf if value is None else value
+
+
 def quantity(value: float, unit: str) -> str:
     """`97.3 ms`, `16.5 GB`."""
     divisor, name = scale(unit, abs(value))

@@ -154,9 +154,9 @@ class VerificationRecord(RecipeRun):
     sensitivity: SensitivityRecord | None
     """Null where it was not asked for."""
     suggestion: SuggestionRecord | None
+    """Null where it was not asked for, or where there is none."""
     no_suggestion: str | None = None
     """Why no choice of layers meets the bounds, where one was asked for."""
-    """Null where it was not asked for."""
 
     def arm(self, name: str) -> ArmRecord | None:
         """The arm of that name."""

@@ -1,4 +1,4 @@
-"""Measure what RECORD.md asks for in sets, each of which starts from nothing and takes less than ten minutes.
+"""Measure what RECORD.md asks for in sets, each of which starts from nothing and is to take less than ten minutes.
 
     PYTHONPATH=.:tests python tests/gpu/measure_all.py SET --seconds 560 --out DIR
 

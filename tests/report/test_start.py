@@ -2,7 +2,7 @@ import pytest
 
 from qcompile.bench.record import Record
 from qcompile.report.content import Content
-from qcompile.report.panels import waterfall
+from qcompile.report.panels import memory, waterfall
 from qcompile.report.start import PHASES, starts
 from report.conftest import bench_data
 
@@ -39,6 +39,20 @@ def test_bars_end_where_the_same_thing_is_done(full: Content) -> None:
     panel = waterfall(Record.model_validate(data | {"measured": data["measured"] + graphs}))
     assert [row[0] for row in panel.table.rows] == [row[0] for row in waterfall(full.bench).table.rows]
     assert "AoT, CUDA graphs paints no image, and takes its first step after" in panel.note
+
+
+def test_peaks_of_starts_without_an_image_are_said_to_be() -> None:
+    data = bench_data()
+    peaks = [
+        item | {"arm": "aot_graphs"}
+        for item in data["measured"]
+        if (item["arm"], item["metric"]) == ("aot", "peak_gpu")
+    ]
+    panel, *_ = memory(Record.model_validate(data | {"measured": data["measured"] + peaks}))
+    assert "paints one image. Without an image: AoT, CUDA graphs." in panel.note
+    steps = [item for item in data["measured"] if item["metric"] != "cold, image"]
+    panel, *_ = memory(Record.model_validate(data | {"measured": steps}))
+    assert "loads one arm and takes steps." in panel.note
 
 
 def test_arms_without_a_whole_start_are_left_out() -> None:
