@@ -6,8 +6,8 @@ Sets, for two GPUs, 32 processors and 256 GB of memory (with one GPU the lanes f
 
     choice   flux_autoquant beside flux_fp8_row, wan_fp8, GPU tests
     search   flux_int8, sdxl_int8
-    scope    blocks against the whole graph, four sizes against one
-    again    flux_fp8_row, flux_fp8, the decoder
+    scope    flux_fp8_row, blocks against the whole graph, four sizes against one
+    again    flux_fp8, the decoder
 
 DIR gets each job's output, its records as soon as there are any, and status.json. A job that does not end in time is
 interrupted, and keeps what it has measured. Lanes have processors and compiler caches of their own, so that one does not slow
@@ -64,14 +64,16 @@ SETS = {
     "search": (Lane(0, 4, ("flux_dev", "flux_int8")), Lane(1, 4, ("sdxl", "sdxl_int8"))),
     "scope": (
         Lane(0, 3, ("flux_dev", "apply whole", "scopes")),
-        Lane(1, 3, ("apply four", "shapes")),
-        Lane(1, 2, ("apply flux_fp8_row",)),
+        Lane(0, 2, ("apply four",)),
+        Lane(1, 3, ("flux_fp8_row", "shapes")),
     ),
-    "again": (Lane(0, 4, ("flux_dev", "flux_fp8_row")), Lane(1, 4, ("flux_fp8", "decoder"))),
+    "again": (Lane(0, 4, ("flux_dev", "flux_fp8")), Lane(1, 4, ("decoder",))),
 }
 AFTER = {
-    **dict.fromkeys(("apply flux_fp8_row", "apply four", "flux_fp8"), ("flux_dev",)),
-    **dict.fromkeys(("flux_autoquant", "scopes", "shapes"), ("apply flux_fp8_row",)),
+    **dict.fromkeys(("apply flux_fp8_row", "apply four", "flux_fp8_row", "decoder"), ("flux_dev",)),
+    "flux_autoquant": ("apply flux_fp8_row",),
+    "scopes": ("flux_fp8_row",),
+    "shapes": ("apply four",),
 }
 """Jobs of other lanes that have to be done before."""
 STOP_SECONDS = 20
@@ -170,7 +172,7 @@ def main() -> int:
     threads, first = [], 0
     for lane in lanes:
         last = first + lane.eighths
-        mine = cpus[len(cpus) * first // 8 : len(cpus) * last // 8]
+        mine = cpus[len(cpus) * first // 8 : len(cpus) * last // 8] or cpus
         threads.append(threading.Thread(target=run.lane, args=(lane.jobs, lane.gpu, mine)))
         first = last
     for thread in threads:
