@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from qcompile.deferred import deferred_imports
 from qcompile.noise import quiet_imports
 
 
@@ -19,15 +20,15 @@ def library_imports() -> Iterator[None]:
     painted, a third of a second each time. So it is off meanwhile, and passes over them ever after (`gc.freeze`). Not
     where torch is there before: then a model may be among what would be frozen, and could not be collected as garbage.
 
-    And both diffusers and transformers 5.17 ask which packages are installed, which reads the list of files of each: a
-    second where 200 are.
+    Both diffusers and transformers 5.17 ask which packages are installed, which reads the list of files of each: a
+    second where 200 are. And both import parts of scipy that painting does not need: see `deferred_imports`.
     """
     collects, scan = gc.isenabled(), importlib.metadata.packages_distributions
     models_may_exist = "torch" in sys.modules
     gc.disable()
     importlib.metadata.packages_distributions = functools.cache(scan)
     try:
-        with quiet_imports():
+        with quiet_imports(), deferred_imports():
             yield
         if not models_may_exist:
             gc.freeze()
