@@ -1,7 +1,9 @@
 """Keeping other libraries' messages from people they are of no use to.
 
 torchao reports GPU extensions that a CPU build can't load; torch, diffusers and transformers warn about each other's
-deprecations and draw progress bars of their own. None of it is about what the user did. Errors always pass.
+deprecations and draw progress bars of their own. None of it is about what the user did. Errors always pass, but for one
+kind: torch's search for kernels reports each candidate that needs more shared memory than a GPU has, and passes it over.
+Where none is left, it raises an error.
 """
 
 import logging
@@ -10,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _CHATTY = ("torchao", "torch", "diffusers", "transformers", "huggingface_hub")
+_SEARCH = "torch._inductor.select_algorithm"
 
 
 @contextmanager
@@ -32,14 +35,16 @@ def quiet_libraries() -> Iterator[None]:
     import diffusers
     import transformers
 
-    loggers = [logging.getLogger(name) for name in _CHATTY]
+    loggers = {logging.getLogger(name): logging.ERROR for name in _CHATTY} | {
+        logging.getLogger(_SEARCH): logging.CRITICAL
+    }
     levels = [logger.level for logger in loggers]
     switches = [module.utils.logging for module in (diffusers, transformers)]
     drawn = [switch for switch in switches if switch.is_progress_bar_enabled()]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
+        for logger, level in loggers.items():
+            logger.setLevel(level)
         for switch in drawn:
             switch.disable_progress_bar()
         try:
