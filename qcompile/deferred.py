@@ -24,7 +24,7 @@ class Deferred(ModuleType):
         """Import nothing yet."""
         super().__init__(name)
         self._functions = functions
-        self.__path__ = _Path(self._load)
+        vars(self)["__path__"] = _Path(self._load)
 
     def __getattr__(self, name: str) -> Any:
         """What the module has; a stand-in for one of `functions`."""

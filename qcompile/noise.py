@@ -2,7 +2,7 @@
 
 torchao reports GPU extensions that a CPU build can't load; torch, diffusers and transformers warn about each other's
 deprecations and draw progress bars of their own. None of it is about what the user did. Errors always pass, but for one
-kind: torch's search for kernels reports each candidate that needs more shared memory than a GPU has, and passes it over.
+kind: torch's search for kernels reports each candidate that needs more shared memory than there is, and passes it over.
 Where none is left, it raises an error.
 """
 

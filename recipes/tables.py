@@ -170,6 +170,7 @@ def measured_table(folder: Path = RECIPES / "measured") -> str:
         pairs = (
             *(("jit_bf16", "aot", "step"), ("aot", "jit", "step")),
             *(("jit", "aot", "cold, first_step"), ("jit", "aot", "cold, start_to_first_step")),
+            ("jit_from_original", "aot", "cold, start_to_first_step"),
         )
         ratios = [record.ratio(*pair) for pair in pairs]
         rows.append(
@@ -184,7 +185,7 @@ def measured_table(folder: Path = RECIPES / "measured") -> str:
     names = ("eager", "compiled bf16", "quantized JIT", "AoT")
     header = ("recipe", "machine", *(f"{name}, ms a step" for name in names))
     header += ("compiled bf16 / AoT", "AoT / JIT", "first step, JIT / AoT", "start to first step, JIT / AoT")
-    header += ("weights, GB",)
+    header += ("the same, quantized at every start / AoT", "weights, GB")
     return _table(header, rows)
 
 
