@@ -52,7 +52,7 @@ def run(module: ModuleType, monkeypatch: pytest.MonkeyPatch, out: Path, gpus: in
     return json.loads((out / "status.json").read_text())
 
 
-@pytest.mark.parametrize("name", ["choice", "search", "scope", "again"])
+@pytest.mark.parametrize("name", ["choice", "search", "scope", "long"])
 @pytest.mark.parametrize("gpus", [1, 2])
 def test_every_job_of_a_set_ends_and_its_records_are_there(
     measure_all: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, gpus: int, name: str
@@ -99,7 +99,7 @@ def test_sets_hold_what_their_jobs_need(measure_all: ModuleType) -> None:
         assert len(set(jobs)) == len(jobs)
         assert set(jobs) <= measure_all.JOBS.keys()
         assert sum(lane.eighths for lane in lanes) <= 8
-        assert {lane.gpu for lane in lanes} == {0, 1}
+        assert {lane.gpu for lane in lanes} <= {0, 1}
         for job in jobs:
             assert set(measure_all.AFTER.get(job, ())) <= set(jobs), (name, job)
     listed = {job for lanes in measure_all.SETS.values() for lane in lanes for job in lane.jobs}
