@@ -33,6 +33,7 @@ def renewed(text: str) -> str:
         "errors": error_table,
         "figures": figure_table,
         "measured": measured_table,
+        "headline": headline,
     }
     return _BLOCK.sub(lambda found: found[1] + tables[found[2]]() + found[3], text)
 
@@ -187,6 +188,21 @@ def measured_table(folder: Path = RECIPES / "measured") -> str:
     header += ("compiled bf16 / AoT", "AoT / JIT", "first step, JIT / AoT", "start to first step, JIT / AoT")
     header += ("the same, quantized at every start / AoT", "weights, GB")
     return _table(header, rows)
+
+
+def headline(record: Path = RECIPES / "measured" / "flux_fp8_row.nvidia-h100-80gb-hbm3.json") -> str:
+    """What a reader is told first, from one record."""
+    found = read_bench(record)
+    eager, compiled, aot = (found.find(arm, "step") for arm in ("eager", "jit_bf16", "aot"))
+    started, anew = (found.find(arm, "cold, start_to_first_step") for arm in ("aot", "jit_from_original"))
+    if not (eager and compiled and aot and started and anew):
+        raise ValueError(f"{record} has no steps and starts of eager, jit_bf16, aot and jit_from_original")
+    return f"""\
+FLUX.1-dev's architecture (random weights) at 1024x1024, recipe `{found.recipe}`, on one {found.environment.gpu}:
+a step takes {aot.value:.0f} ms, where bfloat16 takes {eager.value:.0f} ms eagerly and {compiled.value:.0f} ms compiled.
+A new process makes its first step after {started.value:.1f} s, and after {anew.value:.1f} s where it quantizes and
+compiles at every start ([figures](#results)).
+"""
 
 
 def _where(devices: tuple[str, ...], capability: tuple[int, int]) -> str:

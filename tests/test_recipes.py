@@ -106,3 +106,8 @@ def test_a_new_recipe_comes_into_the_catalogue(tmp_path: Path) -> None:
     (tmp_path / "measured").mkdir()
     (tmp_path / "measured" / "mine.h200.json").touch()
     assert "| [h200](measured/mine.h200.json) |" in tables.recipe_table(tmp_path)
+
+
+def test_a_headline_needs_its_figures() -> None:
+    with pytest.raises(ValueError, match="nvidia-h200.json has no steps and starts of eager"):
+        tables.headline(RECIPES / "measured" / "sdxl_fp8.nvidia-h200.json")
