@@ -41,7 +41,7 @@ class Deferred(ModuleType):
 
     def _load(self) -> ModuleType:
         if sys.modules.get(self.__name__) is self:
-            del sys.modules[self.__name__]
+            sys.modules.pop(self.__name__, None)
         return importlib.import_module(self.__name__)
 
 
