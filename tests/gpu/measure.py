@@ -12,7 +12,10 @@ Artifacts that these hold against each other can be made before, by processes of
 """
 
 import argparse
+import dataclasses
+import datetime
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -21,6 +24,8 @@ from pathlib import Path
 
 from qcompile.artifact.read import read_artifact
 from qcompile.bench.probe import cold_start
+from qcompile.bench.record import place_of
+from qcompile.environment import current, processor
 
 ROOT = Path(__file__).parents[2]
 MODELS = Path("build/full_size")
@@ -108,9 +113,9 @@ def main() -> int:
         print(applied(options.apply))
     failed = [name for name in options.recipes if not measure(name, options.records, options.keep, options.applied)]
     if options.shapes:
-        print(json.dumps(shapes(options.keep), indent=1))
+        note("shapes", shapes(options.keep), options.records)
     if options.scopes:
-        print(json.dumps(scopes(options.records, options.keep), indent=1))
+        note("scopes", scopes(options.records, options.keep), options.records)
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0
@@ -132,6 +137,21 @@ def measure(name: str, records: Path, keep: bool, as_it_is: bool = False) -> boo
     return done
 
 
+def note(name: str, figures: dict[str, float], records: Path) -> None:
+    """Print figures that no record of `qcompile bench` has, and write them with where they come from."""
+    environment = current("cuda")
+    found = {
+        "command": shlex.join(["python", *sys.argv]),
+        "date": datetime.date.today().isoformat(),
+        "environment": dataclasses.asdict(environment),
+        "figures": figures,
+    }
+    print(json.dumps(figures, indent=1))
+    place = place_of(ROOT / records, name, environment, processor())
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
 def shapes(keep: bool) -> dict[str, float]:
     """GPU memory of a loaded artifact before and while it paints 1024x1024, for one and for four declared sizes."""
     folders = {"one": applied("flux_fp8_row"), "four": applied("four")}
@@ -150,7 +170,7 @@ def scopes(records: Path, keep: bool) -> dict[str, float]:
     seconds = [
         sum(package.build_seconds for package in read_artifact(ROOT / out).manifest.packages) for out in (blocks, whole)
     ]
-    record = records / "scopes.json"
+    record = records / "scopes_bench.json"
     words = ["bench", str(blocks), "--against", str(whole), "--arms", "aot", "--images", "0"]
     if not qcompile(*words, "--cold-starts", "0", "--no-limits", "--steps", "30", "--record", str(record)):
         raise SystemExit(f"{blocks} and {whole} could not be measured")
