@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -70,6 +71,16 @@ def load(
         if compiled or step.phase is not Phase.COMPILE:
             step.prepare(_part(loaded, manifest, step.owner), recipe.inductor_options(index))
     return loaded
+
+
+def import_classes(artifact: Artifact) -> None:
+    """Import the classes that `load` will build. Where that can't be done, `load` says so in its turn."""
+    names = [("diffusers", artifact.manifest.model.class_name)]
+    with suppress(ModelError, RuntimeError, ImportError):
+        if artifact.manifest.model.kind == "pipeline":
+            names += component_classes(artifact.folder).values()
+        for library, class_name in names:
+            find_class(library, class_name)
 
 
 def _decide(manifest: Manifest, device: torch.device, on_mismatch: OnMismatch) -> tuple[bool, bool]:

@@ -97,9 +97,11 @@ def open_beside_imports(
             import torch  # noqa: F401 (reading weights needs it, and two threads had better not import it at once)
 
             reading = pool.submit(lambda: _read_ahead(opening.result(), device, compiled) if weights else {})
-            from qcompile import loader  # noqa: F401
-        with stage(progress, "check digests"):
-            artifact = opening.result()
+            from qcompile import loader
+
+            with stage(progress, "check digests"):
+                artifact = opening.result()
+            loader.import_classes(artifact)
         with stage(progress, "read weights"):
             return artifact, reading.result()
 

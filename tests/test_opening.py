@@ -1,6 +1,9 @@
 """Beside the imports: what is read ahead, and what goes wrong meanwhile."""
 
+import dataclasses
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +11,10 @@ import pytest
 import torch
 
 import qcompile
-from qcompile import opening
+from qcompile import loader, opening
 from qcompile.artifact import stored
 from qcompile.artifact.read import read_artifact
-from qcompile.errors import ArtifactError, PlanError
+from qcompile.errors import ArtifactError, ModelError, PlanError
 from qcompile.progress import Silent
 
 
@@ -51,6 +54,28 @@ def test_on_a_cpu_nothing_is_read_ahead(eager_artifact: Path, monkeypatch: pytes
     monkeypatch.setattr(stored, "read_ahead", lambda *_: pytest.fail("files are mapped there"))
     artifact, ahead = opening.open_beside_imports(eager_artifact, "cpu", True, Silent())
     assert (artifact.folder, ahead) == (eager_artifact, {})
+
+
+def test_a_start_imports_nothing_that_painting_does_not_use(eager_artifact: Path) -> None:
+    program = f"""
+import sys
+import qcompile
+pipe = qcompile.load({str(eager_artifact)!r})
+pipe("a red circle", num_inference_steps=1, height=128, width=128, max_sequence_length=32)
+print([name for name in ("scipy.stats", "scipy.optimize", "scipy.integrate") if name in sys.modules])
+"""
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert found.stdout == "[]\n"
+
+
+def test_classes_that_are_none_are_told_by_load(eager_artifact: Path) -> None:
+    artifact = read_artifact(eager_artifact)
+    model = artifact.manifest.model.model_copy(update={"class_name": "FluxPipelin"})
+    manifest = artifact.manifest.model_copy(update={"model": model})
+    broken = dataclasses.replace(artifact, manifest=manifest)
+    loader.import_classes(broken)
+    with pytest.raises(ModelError, match="model_index.json names diffusers.FluxPipelin"):
+        qcompile.load(broken)
 
 
 def test_without_weights(eager_artifact: Path, read: list[str]) -> None:
