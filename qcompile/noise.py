@@ -2,8 +2,8 @@
 
 torchao reports GPU extensions that a CPU build can't load; torch, diffusers and transformers warn about each other's
 deprecations and draw progress bars of their own. None of it is about what the user did. Errors always pass, but for one
-kind: torch's search for kernels reports each candidate that needs more shared memory than there is, and passes it over.
-Where none is left, it raises an error.
+kind: torch's search for kernels reports each candidate that it passes over, such as one that needs more shared memory
+than there is. Where none is left, it raises an error.
 """
 
 import logging
@@ -13,6 +13,7 @@ from contextlib import contextmanager
 
 _CHATTY = ("torchao", "torch", "diffusers", "transformers", "huggingface_hub")
 _SEARCH = "torch._inductor.select_algorithm"
+_PASSED_OVER = "Ignoring this choice"
 
 
 @contextmanager
@@ -35,21 +36,26 @@ def quiet_libraries() -> Iterator[None]:
     import diffusers
     import transformers
 
-    loggers = {logging.getLogger(name): logging.ERROR for name in _CHATTY} | {
-        logging.getLogger(_SEARCH): logging.CRITICAL
-    }
+    loggers = [logging.getLogger(name) for name in _CHATTY]
     levels = [logger.level for logger in loggers]
+    search = logging.getLogger(_SEARCH)
+
+    def not_passed_over(record: logging.LogRecord) -> bool:  # one for each entry: a logger has each filter once
+        return _PASSED_OVER not in record.getMessage()
+
     switches = [module.utils.logging for module in (diffusers, transformers)]
     drawn = [switch for switch in switches if switch.is_progress_bar_enabled()]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for logger, level in loggers.items():
-            logger.setLevel(level)
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        search.addFilter(not_passed_over)
         for switch in drawn:
             switch.disable_progress_bar()
         try:
             yield
         finally:
+            search.removeFilter(not_passed_over)
             for switch in drawn:
                 switch.enable_progress_bar()
             for logger, level in zip(loggers, levels, strict=True):

@@ -9,7 +9,8 @@ Sets, for two GPUs, 32 processors and 256 GB of memory (with one GPU the lanes f
     scope    flux_fp8_row, blocks against the whole graph, four sizes against one
     long     sdxl_int8, beside flux_fp8_row, GPU tests, flux_fp8, the decoder
 
-On two H100s `choice` took 390 s without the tests, `search` 472 and `scope` 530. `long` takes more than ten minutes.
+On two H100s `choice` took 390 s without the tests, `search` 472 beside another build, and `scope` 492 to the end of
+flux_fp8_row; the rest of it took 40 s then. `long` has not run and takes more than ten minutes.
 
 DIR gets each job's output, its records as soon as there are any, and status.json. A job that does not end in time is
 interrupted, and keeps what it has measured. Lanes have processors and compiler caches of their own, so that one does not slow
