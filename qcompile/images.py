@@ -1,11 +1,14 @@
 """Painting with a subject's pipeline, and comparing pictures."""
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
+from qcompile.aside import aside
 from qcompile.subject import Subject, quiet
 
 
@@ -24,12 +27,19 @@ def paint_values(subject: Subject, label: str, seed: int) -> np.ndarray | None:
     if subject.pipeline is None:
         return None
     call = subject.arguments(label) | {"generator": torch.Generator("cpu").manual_seed(seed), "output_type": "np"}
-    with quiet(subject.pipeline), torch.no_grad():
+    with quiet(subject.pipeline), torch.no_grad(), _room_to_decode(subject):
         result = subject.pipeline(**call)
     images = getattr(result, "images", None)
     if images is None:
         return None
     return np.asarray(images[0])
+
+
+def _room_to_decode(subject: Subject) -> AbstractContextManager[None]:
+    decoder = getattr(subject.components.get("vae"), "decoder", None)
+    if subject.spares_memory_of is None or not isinstance(decoder, nn.Module):
+        return nullcontext()
+    return aside(subject.components[subject.denoiser], decoder, subject.spares_memory_of)
 
 
 def count_painted(result: Any) -> int:

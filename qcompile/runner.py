@@ -161,12 +161,14 @@ def _run(plan: Plan, subject: Subject, root: Path, device: torch.device, progres
                 step.apply(module, changes, workshop)
         built.packages += workshop.packages
     reference = reference or _reference(plan, subject, progress)
+    subject.spares_memory_of = device if subject.streaming is not None else None
     subject.settle()
     with stage(progress, "verify"):
         _install(built, root, calls, device)
+        compiled_errors = errors_of(denoiser, calls, eager) if built.packages else {}
+        # Images come last: they can leave the weights in the computer's memory, from where they are written.
         built.measured, images = measure(subject, reference, "the result's")
-        if built.packages:
-            built.measured.compiled_errors = errors_of(denoiser, calls, eager)
+        built.measured.compiled_errors = compiled_errors
         refuse(checks(bounds, built.measured, subject.denoiser))
         if images:
             save_png(reference.images[0], root / "reference.png")

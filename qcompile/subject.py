@@ -41,6 +41,8 @@ class Subject:
     """Why the denoiser can't say which rows its layers see: it needs values to run, and meta tensors have none."""
     streaming: Streaming | None = None
     """What brings the denoiser's blocks to the GPU while they run; None once all weights are where they run."""
+    spares_memory_of: torch.device | None = None
+    """The GPU that the denoiser's weights leave while an image is decoded; None lets them stay."""
     _calls: dict[str, Arguments] = field(default_factory=dict)
     _rows: dict[str, dict[str, tuple[int, ...]]] = field(default_factory=dict)
     _values: KnownValues = field(default_factory=KnownValues)

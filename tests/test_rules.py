@@ -29,7 +29,7 @@ RANKS = (
     ("header",),
     ("document", "steps"),
     ("devices",),
-    ("schemes", "aot", "selectors", "artifact", "streaming", "record_file"),
+    ("schemes", "aot", "selectors", "artifact", "streaming", "aside", "record_file"),
     ("outside", "imports"),
     (
         "modules",

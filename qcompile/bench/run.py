@@ -62,8 +62,8 @@ class Options:
     device: str | None = None
     built: Mapping[str, float] = field(default_factory=dict)
     """Seconds of the stages of the artifact's making, where it was made just now."""
-    built_peak_gpu_bytes: int | None = None
-    """GPU memory that its making took at most."""
+    built_peak_gpu_bytes: Mapping[str, int] = field(default_factory=dict)
+    """GPU memory that each of these stages took at most; empty where it was made on no GPU."""
     record: Path | None = None
     """File or folder that the record will be written to: refused before anything is measured where it can't."""
     notes: tuple[str, ...] = ()
@@ -258,8 +258,10 @@ def _record(found: Found, artifact: Artifact, command: str, device: torch.device
         found.add("aot", f"build, {package.block}", [package.build_seconds], "s", package.shapes[0])
     for title, seconds in options.built.items():
         found.add("build", title, [seconds], "s")
+    for title, peak_bytes in options.built_peak_gpu_bytes.items():
+        found.add("build", f"peak_gpu, {title}", [float(peak_bytes)], "bytes")
     if options.built_peak_gpu_bytes:
-        peak = float(options.built_peak_gpu_bytes)
+        peak = float(max(options.built_peak_gpu_bytes.values()))
         found.add("build", "peak_gpu", [peak], "bytes")
         found.compare_two("peak_gpu", "build", "weights", {"build": [peak], "weights": [float(artifact.weight_bytes)]})
     return Record(

@@ -164,25 +164,22 @@ def _artifact(
         if options.out:
             raise PlanError(f"{source} is an artifact: --out goes with a recipe, which is applied first.")
         return source, chosen
-    import torch
-
     from qcompile import recipe as recipes
     from qcompile.bench.faults import release_memory
+    from qcompile.bench.peaks import Peaks
     from qcompile.bench.run import check
     from qcompile.devices import resolve_device
-    from qcompile.progress import Stopwatch
     from qcompile.runner import apply
 
     recipe = recipes.read(source, options.overrides, options.model)
     device = resolve_device(options.device)
     check(chosen, recipe, device)
-    watch = Stopwatch(progress)
+    watch = Peaks(progress, device)
     target = Path(options.out) if options.out else temporary / recipe.name
     apply(recipe, out=target, device=options.device, progress=watch)
-    peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
     # The processes that are started next need the GPU's memory for themselves.
     release_memory()
-    return target, dataclasses.replace(chosen, built=watch.seconds, built_peak_gpu_bytes=peak)
+    return target, dataclasses.replace(chosen, built=watch.seconds, built_peak_gpu_bytes=watch.peak_gpu_bytes)
 
 
 def text(record: Record) -> str:

@@ -4,13 +4,13 @@
 
 Sets, for two GPUs, 32 processors and 256 GB of memory (with one GPU the lanes follow each other):
 
-    choice   flux_autoquant beside flux_fp8_row, wan_fp8, GPU tests
+    choice   flux_autoquant beside flux_fp8_row, wan_fp8
     search   flux_int8
     scope    flux_fp8_row, blocks against the whole graph, four sizes against one
-    long     sdxl_int8, beside flux_fp8_row, GPU tests, flux_fp8, the decoder
+    long     sdxl_int8, sdxl_fp8; beside them flux_fp8_row, GPU tests, profiles by blocks and whole, flux_fp8, the decoder
 
-On two H100s `choice` took 390 s without the tests, `search` 472 beside another build, and `scope` 492 to the end of
-flux_fp8_row; the rest of it took 40 s then. `long` has not run and takes more than ten minutes.
+On two H100s `choice` took 390 s, `search` 472 beside another build, and `scope` 492 to the end of
+flux_fp8_row; the rest of it took 40 s then. `long` takes more than ten minutes.
 
 DIR gets each job's output, its records as soon as there are any, and status.json. A job that does not end in time is
 interrupted, and keeps what it has measured. Lanes have processors and compiler caches of their own, so that one does not slow
@@ -34,16 +34,20 @@ RECORDS = Path("build/records")
 """Relative to ROOT, so that the commands in records are the same everywhere."""
 MEASURE = (sys.executable, "tests/gpu/measure.py", "--keep", "--records", str(RECORDS))
 APPLY = (sys.executable, "tests/gpu/measure.py", "--apply")
+PROFILE = (sys.executable, "-m", "qcompile.cli", "profile", "--json")
+TEST = (sys.executable, "-m", "pytest", "-m", "gpu", "-v", "--durations", "15")
 JOBS: dict[str, tuple[str, ...]] = {
     **{family: (sys.executable, "tests/gpu/full_size.py", family, f"build/full_size/{family}")
        for family in ("flux_dev", "sdxl", "wan")},
     **{f"apply {name}": (*APPLY, name) for name in ("flux_autoquant", "flux_fp8_row", "whole", "four")},
     "flux_autoquant": (*MEASURE, "--applied", "flux_autoquant"),
-    **{recipe: (*MEASURE, recipe) for recipe in ("flux_fp8_row", "flux_fp8", "flux_int8", "wan_fp8", "sdxl_int8")},
+    **{recipe: (*MEASURE, recipe) for recipe in ("flux_fp8_row", "flux_fp8", "flux_int8", "wan_fp8", "sdxl_int8", "sdxl_fp8")},
     "scopes": (*MEASURE, "--scopes"),
     "shapes": (*MEASURE, "--shapes"),
+    **{f"profile {name}": (*PROFILE, f"build/measured/{name}") for name in ("flux_fp8_row", "whole")},
     "decoder": (sys.executable, "tests/gpu/decoder.py", "flux_dev"),
-    "tests": (sys.executable, "-m", "pytest", "tests/gpu", "-m", "gpu", "-q"),
+    "tests": (*TEST, "tests/gpu", "--ignore=tests/gpu/test_schemes.py"),
+    "tests of schemes": (*TEST, "tests/gpu/test_schemes.py"),
 }  # fmt: skip
 
 
@@ -53,14 +57,15 @@ class Lane:
 
     gpu: int
     eighths: int
-    """Of all processors."""
+    """Of all processors; 0 shares those of the lane before."""
     jobs: tuple[str, ...]
 
 
+PROFILES = ("profile flux_fp8_row", "profile whole")
 SETS = {
     # Nothing else is timed on a GPU while something is: what shares one is done by then, by the times that were seen.
     "choice": (
-        Lane(0, 3, ("flux_dev", "apply flux_autoquant", "flux_autoquant", "tests")),
+        Lane(0, 3, ("flux_dev", "apply flux_autoquant", "flux_autoquant")),
         Lane(1, 2, ("apply flux_fp8_row",)),
         Lane(1, 3, ("wan", "wan_fp8")),
     ),
@@ -70,9 +75,12 @@ SETS = {
         Lane(0, 2, ("apply four",)),
         Lane(1, 3, ("flux_fp8_row", "shapes")),
     ),
+    # Tests take the second GPU while nothing is timed on it: while the whole graph is built.
     "long": (
-        Lane(0, 5, ("sdxl", "sdxl_int8")),
-        Lane(1, 3, ("flux_dev", "flux_fp8_row", "tests", "flux_fp8", "decoder")),
+        Lane(0, 5, ("sdxl", "sdxl_int8", "sdxl_fp8")),
+        Lane(1, 3, ("flux_dev", "flux_fp8_row", "apply whole", *PROFILES, "flux_fp8", "decoder")),
+        Lane(1, 0, ("tests",)),
+        Lane(1, 0, ("tests of schemes",)),
     ),
 }
 AFTER = {
@@ -80,6 +88,8 @@ AFTER = {
     "flux_autoquant": ("apply flux_fp8_row",),
     "scopes": ("flux_fp8_row",),
     "shapes": ("apply four",),
+    **dict.fromkeys(("tests", "tests of schemes"), ("flux_fp8_row",)),
+    **dict.fromkeys(PROFILES, ("tests", "tests of schemes")),
 }
 """Jobs of other lanes that have to be done before."""
 STOP_SECONDS = 20
@@ -175,12 +185,13 @@ def main() -> int:
     if _count_gpus() == 1:
         run.lane(in_order(jobs), 0, cpus)
         return 0
-    threads, first = [], 0
+    threads, first, mine = [], 0, cpus
     for lane in lanes:
-        last = first + lane.eighths
-        mine = cpus[len(cpus) * first // 8 : len(cpus) * last // 8] or cpus
+        if lane.eighths:
+            last = first + lane.eighths
+            mine = cpus[len(cpus) * first // 8 : len(cpus) * last // 8] or cpus
+            first = last
         threads.append(threading.Thread(target=run.lane, args=(lane.jobs, lane.gpu, mine)))
-        first = last
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -1,0 +1,52 @@
+"""Where a denoiser's weights are, call by call. That memory is saved by it, tests/gpu/test_streaming.py shows."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from qcompile.aside import aside
+
+HERE = torch.device("cpu", 0)
+"""Stands for a GPU: the only device of this machine, by a name that tells it from `cpu`."""
+
+
+class Logged(nn.Linear):
+    """Writes down where it is sent, and when it runs."""
+
+    def __init__(self, name: str, log: list[str]) -> None:
+        super().__init__(2, 2)
+        self.name, self.log = name, log
+
+    def to(self, *arguments: Any, **options: Any) -> Any:
+        self.log.append(f"{self.name} to {arguments[0]}")
+        return super().to(*arguments, **options)
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        self.log.append(f"{self.name} runs")
+        return super().forward(rows)
+
+
+def test_the_weights_leave_when_the_other_runs_and_come_back_when_they_are_needed() -> None:
+    log: list[str] = []
+    denoiser, decoder, rows = Logged("denoiser", log), Logged("decoder", log), torch.ones(1, 2)
+    with aside(denoiser, decoder, HERE):
+        assert log == ["denoiser to cpu:0"]  # a pipeline asks for its device first
+        denoiser(rows)
+        decoder(rows)
+        assert log[1:] == ["denoiser to cpu:0", "denoiser runs", "denoiser to cpu", "decoder runs"]
+        denoiser(rows)
+        assert log[5:] == ["denoiser to cpu:0", "denoiser runs"]
+
+
+def test_nothing_moves_any_more_afterwards() -> None:
+    log: list[str] = []
+    denoiser, decoder, rows = Logged("denoiser", log), Logged("decoder", log), torch.ones(1, 2)
+    try:
+        with aside(denoiser, decoder, HERE):
+            raise RuntimeError
+    except RuntimeError:
+        log.clear()
+    denoiser(rows)
+    decoder(rows)
+    assert log == ["denoiser runs", "decoder runs"]
