@@ -12,6 +12,7 @@ from qcompile import recipe as recipes
 from qcompile.change import Change
 from qcompile.devices import resolve_device
 from qcompile.errors import PlanError
+from qcompile.hints import hints
 from qcompile.modules import stored_bytes
 from qcompile.noise import quiet_libraries
 from qcompile.pipeline import meta_pipeline
@@ -19,7 +20,6 @@ from qcompile.recipe import Recipe
 from qcompile.schemes import SCHEMES
 from qcompile.source import find_folder
 from qcompile.steps import Phase, Step, Target
-from qcompile.steps.compile import Compile
 from qcompile.subject import Subject, subject_of_model, subject_of_pipeline
 
 
@@ -128,7 +128,7 @@ def make_plan(recipe: Recipe, subject: Subject, device: torch.device) -> Plan:
         components,
         _obstacles(recipe, device),
         subject.rows_unknown,
-        _hints(recipe, torch.cuda.get_device_capability(device) if device.type == "cuda" else None),
+        hints(recipe, changes, torch.cuda.get_device_capability(device) if device.type == "cuda" else None),
     )
 
 
@@ -174,24 +174,4 @@ def _obstacles(recipe: Recipe, device: torch.device) -> tuple[str, ...]:
         reason = scheme.why_not_machine(device.type, capability) if scheme else None
         if reason:
             found.append(f"steps.{index}.{step.kind}.scheme: {reason}")
-    return tuple(found)
-
-
-def _hints(recipe: Recipe, capability: tuple[int, int] | None) -> tuple[str, ...]:
-    found = []
-    for index, step in enumerate(recipe.steps):
-        scheme = SCHEMES.get(getattr(step, "scheme", ""))
-        if scheme is None or capability not in scheme.slow_unless_searched:
-            continue
-        for later, other in enumerate(recipe.steps):
-            if not isinstance(other, Compile) or other.owner != step.owner:
-                continue
-            if "max-autotune" not in other.tuning and not recipe.inductor_options(later).get("max_autotune"):
-                found.append(
-                    f"steps.{index}.{step.kind}.scheme: on a GPU of compute capability "
-                    f"{'.'.join(map(str, capability or ()))} {scheme.name} is slower than the plain layer with the "
-                    f"kernels that the compiler takes by itself. Set steps.{later}.{other.kind}.tuning to "
-                    "max-autotune-no-cudagraphs, which searches for faster ones (building takes minutes), or choose a "
-                    "float8 scheme."
-                )
     return tuple(found)

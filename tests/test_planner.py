@@ -113,34 +113,6 @@ def test_what_this_machine_can_not_do_is_an_obstacle_not_an_error(
     assert found == (f"steps.0.quantize.scheme: {SCHEMES['float8_weight_only'].why_not_device('cuda', (8, 0))}",)
 
 
-@pytest.mark.parametrize(
-    ("scheme", "capability", "compiled", "hinted"),
-    [
-        ("int8_dynamic", (9, 0), {"mode": "aot"}, True),
-        ("int8_dynamic", (9, 0), {"mode": "jit", "tuning": "max-autotune-no-cudagraphs"}, False),
-        ("int8_dynamic", (8, 9), {"mode": "aot"}, False),
-        ("int8_dynamic", None, {"mode": "aot"}, False),
-        ("float8_weight_only", (9, 0), {"mode": "aot"}, False),
-    ],
-)
-def test_a_scheme_that_needs_a_search_for_kernels_is_hinted_at(
-    scheme: str, capability: tuple[int, int] | None, compiled: dict[str, str], hinted: bool, make_recipe: MakeRecipe
-) -> None:
-    from qcompile import planner
-
-    steps = [
-        {"quantize": {"component": "transformer", "scheme": scheme}},
-        {"compile": {"component": "transformer", "scope": "blocks", **compiled}},
-    ]
-    found = planner._hints(make_recipe(steps=steps), capability)
-    assert len(found) == hinted
-    if hinted:
-        assert "steps.0.quantize.scheme: on a GPU of compute capability 9.0 int8_dynamic is slower" in found[0]
-        assert "Set steps.1.compile.tuning to max-autotune-no-cudagraphs" in found[0]
-    searched = [{"inductor": {"component": "transformer", "options": {"max_autotune": True}}}]
-    assert planner._hints(make_recipe(steps=[steps[0], *searched, steps[1]]), capability) == ()
-
-
 def test_a_package_that_is_missing_is_an_obstacle(make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
     import dataclasses
 

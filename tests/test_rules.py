@@ -23,7 +23,7 @@ RANKS = (
     ("images",),
     ("original",),
     ("subject",),
-    ("pipeline",),
+    ("pipeline", "hints"),
     ("source",),
     ("recipe",),
     ("header",),

@@ -1,9 +1,12 @@
 """What to do about what a profile shows."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+
+from qcompile.profiler.kernels import Kernel
 
 COMPILE_IT = "compiled code fuses these into the kernels around them: what a compile step adds and --eager leaves out"
+FUSE_MORE = "compile the whole component (scope: full), so that these are fused with more of what is around them"
 
 _BREAKS = (
     (
@@ -32,6 +35,7 @@ _BREAKS = (
         "the size of the result depends on values: use a mask of fixed size",
     ),
 )
+_FREQUENCIES = re.compile(r"(?:triton|cpp)_.*fused_.*_cos_.*_sin_")
 _HINT = re.compile(r"^\s*Hint: (.+)$", re.MULTILINE)
 
 
@@ -90,20 +94,46 @@ def for_synchronization(file: str, line: str, every_step: bool) -> str:
     return "read no value of a tensor inside of the loop (.item(), .cpu(), if, print, a mask as index)"
 
 
-def for_groups(shares: Mapping[str, float], on_gpu: bool, compiled: bool) -> list[str]:
+def for_groups(shares: Mapping[str, float], on_gpu: bool, compiled: bool, whole: bool = False) -> list[str]:
     """What to do about groups of kernels that take much of a step.
 
     Args:
         shares: part of the step's time by group, `outside` for what is in no kernel.
         on_gpu: whether kernels run on a GPU.
         compiled: whether compiled code ran.
+        whole: whether it is the denoiser as one graph.
     """
     found = []
     for group, at_least, advice in _groups(on_gpu, compiled):
+        if whole and advice == FUSE_MORE:
+            continue
         share = shares.get(group, 0.0)
         if share >= at_least:
             found.append(f"{group} takes {share:.0%}: {advice}")
     return found
+
+
+def for_frequencies(kernels: Iterable[Kernel], num_steps: int, step_ms: float) -> list[str]:
+    """What to do where one graph computes the frequencies of rotary embeddings again for each block.
+
+    inductor writes what is cheap by its count of operators into every kernel that reads it; cosine and sine in float64
+    are not cheap. In a step of FLUX.1-dev on an H100 such kernels took 21.6 of 114 ms, and those in their place 4.6 of
+    98 by blocks (tests/gpu/RECORD.md).
+
+    Args:
+        kernels: the costliest, of all steps.
+        num_steps: how many.
+        step_ms: milliseconds of one.
+    """
+    again = [kernel for kernel in kernels if _FREQUENCIES.search(kernel.name) and kernel.count >= 2 * num_steps]
+    share = sum(kernel.ms for kernel in again) / num_steps / step_ms
+    if share < 0.05:
+        return []
+    times = sum(kernel.count for kernel in again) // num_steps
+    return [
+        f"kernels that compute cosines and sines of the rotary embedding anew, {times} times a step, take {share:.0%}: "
+        "compile by blocks (scope: blocks), which are given them"
+    ]
 
 
 def _groups(on_gpu: bool, compiled: bool) -> list[tuple[str, float, str]]:
@@ -123,11 +153,7 @@ def _groups(on_gpu: bool, compiled: bool) -> list[tuple[str, float, str]]:
             if compiled
             else COMPILE_IT,
         ),
-        (
-            "normalization",
-            0.1,
-            "compile the whole component (scope: full), so that it is fused" if compiled else COMPILE_IT,
-        ),
+        ("normalization", 0.1, FUSE_MORE if compiled else COMPILE_IT),
         ("convolution", 0.3, "try the steps channels_last and swap_conv1x1"),
         (
             "copies",
@@ -136,11 +162,7 @@ def _groups(on_gpu: bool, compiled: bool) -> list[tuple[str, float, str]]:
             if compiled
             else COMPILE_IT,
         ),
-        (
-            "other",
-            0.3,
-            "compile the whole component (scope: full), so that these are fused" if compiled else COMPILE_IT,
-        ),
+        ("other", 0.3, FUSE_MORE if compiled else COMPILE_IT),
         (
             "outside",
             0.15,

@@ -55,6 +55,8 @@ class ProfiledArm:
     mode: Mode
     compiled: tuple[Compiled, ...]
     """The denoiser's compile steps, not carried out yet."""
+    whole: bool
+    """Whether the denoiser is compiled as one graph."""
 
     @property
     def denoiser(self) -> nn.Module:
@@ -98,7 +100,8 @@ def arm_of_artifact(
         calls = subject.calls()
     compiled = () if eager or packages else _compiled(recipe, subject)
     mode: Mode = "packages" if packages else "torch.compile" if compiled else "eager"
-    return ProfiledArm(manifest.recipe.name, subject, calls, where, mode, compiled)
+    whole = mode != "eager" and _is_whole(recipe, subject)
+    return ProfiledArm(manifest.recipe.name, subject, calls, where, mode, compiled, whole)
 
 
 def arm_of_recipe(recipe: Recipe, original: bool, eager: bool, device: str | None, progress: Progress) -> ProfiledArm:
@@ -133,7 +136,8 @@ def arm_of_recipe(recipe: Recipe, original: bool, eager: bool, device: str | Non
     compiled = () if eager else _compiled(recipe, subject)
     source = recipe.header.model
     label = f"{source.id}, {source.dtype}" if original else recipe.name
-    return ProfiledArm(label, subject, calls, where, "torch.compile" if compiled else "eager", compiled)
+    whole = bool(compiled) and _is_whole(recipe, subject)
+    return ProfiledArm(label, subject, calls, where, "torch.compile" if compiled else "eager", compiled, whole)
 
 
 def _carry_out(recipe: Recipe, subject: Subject, device: torch.device, progress: Progress) -> None:
@@ -148,10 +152,17 @@ def _carry_out(recipe: Recipe, subject: Subject, device: torch.device, progress:
 
 def _compiled(recipe: Recipe, subject: Subject) -> tuple[Compiled, ...]:
     """The recipe's compile steps of the denoiser; other components run in no denoising step."""
-    recipe = recipe.naming(subject.denoiser)
-    found = []
-    for index, step in enumerate(recipe.steps):
-        if isinstance(step, Compile) and step.component == subject.denoiser:
-            targets = step.targets(subject.components[subject.denoiser])
-            found.append(Compiled(step, targets, options_of(step.tuning, recipe.inductor_options(index))))
-    return tuple(found)
+    model = subject.components[subject.denoiser]
+    return tuple(
+        Compiled(step, step.targets(model), options_of(step.tuning, recipe.inductor_options(index)))
+        for index, step in _compile_steps(recipe, subject)
+    )
+
+
+def _is_whole(recipe: Recipe, subject: Subject) -> bool:
+    return any(step.scope == "full" for _, step in _compile_steps(recipe, subject))
+
+
+def _compile_steps(recipe: Recipe, subject: Subject) -> list[tuple[int, Compile]]:
+    steps = enumerate(recipe.naming(subject.denoiser).steps)
+    return [(index, step) for index, step in steps if isinstance(step, Compile) and step.component == subject.denoiser]

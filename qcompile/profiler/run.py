@@ -13,7 +13,7 @@ from qcompile.aot.toolchain import check_toolchain
 from qcompile.errors import ModelError
 from qcompile.noise import quiet_libraries
 from qcompile.opening import open_artifact
-from qcompile.profiler.advice import for_groups
+from qcompile.profiler.advice import for_frequencies, for_groups
 from qcompile.profiler.arms import Mode, ProfiledArm, arm_of_artifact, arm_of_recipe
 from qcompile.profiler.breaks import Tracing, trace
 from qcompile.profiler.kernels import COMPILED
@@ -131,7 +131,7 @@ def profile(
         synchronizations=found,
         num_pipeline_steps=num_pipeline_steps,
         notes=_notes(arm, recording, on_gpu),
-        advice=tuple(for_groups(_shares(recording, on_gpu), on_gpu, arm.mode != "eager")),
+        advice=_advice(arm, recording, on_gpu),
         trace=trace_file,
     )
 
@@ -182,6 +182,14 @@ def _synchronizations(arm: ProfiledArm, num_steps: int) -> tuple[tuple[Synchroni
     with quiet(pipeline), torch.no_grad():
         run()
         return synchronizations(run, steps), steps
+
+
+def _advice(arm: ProfiledArm, recording: Recording, on_gpu: bool) -> tuple[str, ...]:
+    found = for_groups(_shares(recording, on_gpu), on_gpu, arm.mode != "eager", arm.whole)
+    if arm.whole:
+        costliest = [kernel for group in recording.groups for kernel in group.costliest]
+        found += for_frequencies(costliest, recording.num_steps, recording.step_ms)
+    return tuple(found)
 
 
 def _shares(recording: Recording, on_gpu: bool) -> dict[str, float]:

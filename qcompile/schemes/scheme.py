@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -60,6 +60,9 @@ class Scheme:
     """In and out features must be multiples of this."""
     slow_unless_searched: tuple[tuple[int, int], ...] = ()
     """Compute capabilities of GPUs where the layer is slower than a plain one unless the compiler searches kernels."""
+    slow_up_to_features: Mapping[tuple[int, int], int] = field(default_factory=dict)
+    """Compute capability of a GPU to the in or out features up to which the layer was slower than a plain one wherever
+    it was measured, with kernels that were searched for."""
     group_sizes: tuple[int, ...] = ()
     """Group sizes a recipe may choose, the default first; empty where there is nothing to choose."""
     weight_bits: tuple[int, ...] = ()

@@ -18,6 +18,8 @@ _FLOAT8_FEATURES = 16
 # cuBLAS multiplies int8 on Hopper at 943 TFLOP/s where bfloat16 gets 774 (recipes/measured), which quantizing the
 # activations more than eats up; Triton's kernels are faster, and only a search takes them.
 _HOPPER = ((9, 0),)
+# SDXL's layers by themselves on an H100, kernels searched for: 1.3 to 2.4 times as long (tests/gpu/RECORD.md).
+_INT8_SLOW = {(9, 0): 1280}
 _EXPORT_LOSES_A_CONSTANT = "torch.export loses a constant that unpacking of 4-bit numbers makes"
 
 
@@ -47,6 +49,7 @@ TORCHAO = (
         min_rows_compiled=_INT8_ROWS,
         feature_multiple=_INT8_FEATURES,
         slow_unless_searched=_HOPPER,
+        slow_up_to_features=_INT8_SLOW,
     ),
     Scheme(
         name="int8_static",

@@ -1,6 +1,15 @@
 import pytest
 
-from qcompile.profiler.advice import COMPILE_IT, for_break, for_groups, for_recompilation, for_synchronization
+from qcompile.profiler.advice import (
+    COMPILE_IT,
+    FUSE_MORE,
+    for_break,
+    for_frequencies,
+    for_groups,
+    for_recompilation,
+    for_synchronization,
+)
+from qcompile.profiler.kernels import Kernel
 
 
 @pytest.mark.parametrize(
@@ -58,3 +67,37 @@ def test_groups_that_take_much() -> None:
     assert "CUDA graphs" in second
     (only,) = for_groups({"normalization": 0.2}, False, False)
     assert only == f"normalization takes 20%: {COMPILE_IT}"
+
+
+def test_one_graph_is_not_told_to_become_one_graph() -> None:
+    shares = {"normalization": 0.2, "other": 0.4, "outside": 0.2}
+    assert [line.endswith(FUSE_MORE) for line in for_groups(shares, True, True)] == [True, True, False]
+    (outside,) = for_groups(shares, True, True, whole=True)
+    assert outside.startswith("outside")
+    assert len(for_groups(shares, True, False, whole=True)) == 3  # eager code has all to gain
+
+
+ROTARY = "triton_red_fused__to_copy_add_cat_clone_cos_expand_mean_mul_rsqrt_sin_split_stack_29"
+
+
+def frequencies(name: str = ROTARY, count: int = 190, ms: float = 67.3) -> list[str]:
+    return for_frequencies([Kernel(name, "normalization", count, ms)], num_steps=5, step_ms=113.5)
+
+
+def test_frequencies_that_each_block_computes_anew() -> None:
+    (line,) = frequencies()
+    assert "38 times a step, take 12%" in line
+    assert "scope: blocks" in line
+
+
+@pytest.mark.parametrize(
+    "harmless",
+    [
+        {"count": 5},  # once a step
+        {"ms": 5.0},
+        {"name": "triton_red_fused__to_copy_mean_pow_rsqrt_split_29"},
+        {"name": "void cos_and_sin_fused_cos_kernel"},
+    ],
+)
+def test_frequencies_that_cost_little_or_are_none(harmless: dict) -> None:
+    assert frequencies(**harmless) == []

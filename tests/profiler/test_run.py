@@ -50,6 +50,20 @@ def test_an_artifact_without_packages(eager_artifact: Path, tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == [trace]
 
 
+@pytest.mark.parametrize(
+    ("steps", "eager", "whole"),
+    [
+        ([{"compile": {"component": "transformer", "mode": "jit", "scope": "full"}}], False, True),
+        ([{"compile": {"component": "transformer", "mode": "jit", "scope": "full"}}], True, False),
+        ([{"compile": {"component": "transformer", "mode": "jit", "scope": "blocks"}}], False, False),
+    ],
+)
+def test_whether_the_denoiser_is_one_graph(
+    steps: list[dict], eager: bool, whole: bool, make_recipe: Callable[..., Recipe]
+) -> None:
+    assert arm_of_recipe(make_recipe(steps=steps), False, eager, "cpu", Silent()).whole is whole
+
+
 def test_the_original(eager_artifact: Path) -> None:
     found = profile(eager_artifact, num_steps=1, original=True, device="cpu")
     assert found.label == "builtin:flux-mini, bfloat16"
