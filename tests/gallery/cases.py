@@ -68,6 +68,7 @@ CASES = (
     Case("flux_lora_int8", "flux_dev", 19 * 8 + 38 * 3, 15.206),
     Case("flux_schnell_fp8", "flux_schnell", 19 * 8 + 38 * 3, 15.184),
     Case("flux2_fp8", "flux2", 8 * 8 + 48 * 2, 33.056, compiled=True),
+    Case("sdxl_bf16", "sdxl", 0, 5.135),
     Case("sdxl_int8", "sdxl", 60 * 6 + 10 + 6 * 2, 3.335, compiled=True),
     Case("sdxl_fp8", "sdxl", 70 * 7, 2.957),
     Case("sd3_int8", "sd3", 24 * 5 + 23 * 3, 2.835, compiled=True),

@@ -70,8 +70,9 @@ def check(case: Case, recipe: Recipe, folder: Path) -> None:
     for index, _ in enumerate(recipe.steps):
         assert any(change.action for change in planned if change.step == index)
     errors = artifact.manifest.verification.quantized_relative_error
-    # Zero means that nothing was quantized.
-    assert all(error < 0.05 and (error > 0) == (case.layers > 0) for error in errors.values())
+    # Zero would mean that nothing was quantized. Rewrites alone may round in another order: convolutions in channels_last
+    # differ by 1 % on a bfloat16 twin.
+    assert all(error < 0.05 and (error > 0 or not case.layers) for error in errors.values())
     loaded = qcompile.load(folder, device="cpu")
     first = outputs(loaded, recipe)
     assert np.isfinite(first).all()
