@@ -52,7 +52,7 @@ def run(module: ModuleType, monkeypatch: pytest.MonkeyPatch, out: Path, gpus: in
     return json.loads((out / "status.json").read_text())
 
 
-@pytest.mark.parametrize("name", ["choice", "search", "scope", "long"])
+@pytest.mark.parametrize("name", ["choice", "search", "scope", "long", "kernels"])
 @pytest.mark.parametrize("gpus", [1, 2])
 def test_every_job_of_a_set_ends_and_its_records_are_there(
     measure_all: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, gpus: int, name: str

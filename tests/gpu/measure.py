@@ -41,8 +41,15 @@ FOUR_SIZES = (
     "{height: 512, width: 512}]"
 )
 WHOLE = "steps.2.compile.scope=full"
-VARIANTS = {"whole": (ONE_SIZE, FEW_STEPS, WHOLE), "four": (FOUR_SIZES, FEW_STEPS)}
-"""What flux_fp8_row is held against: the same recipe with other values."""
+NO_DESCENT = tuple(f"steps.{step}.inductor.options.coordinate_descent_tuning=false" for step in (7, 8))
+"""sdxl_int8's coordinate descent over every kernel of the whole UNet takes longer than a machine was at hand."""
+VARIANTS = {
+    "whole": ("flux_fp8_row", (ONE_SIZE, FEW_STEPS, WHOLE)),
+    "four": ("flux_fp8_row", (FOUR_SIZES, FEW_STEPS)),
+    # Its kernels can be profiled without the eight minutes of a search.
+    "sdxl_unsearched": ("sdxl_int8", (FEW_STEPS, *NO_DESCENT, "steps.9.compile.tuning=default")),
+}
+"""Recipes with other values."""
 NOTE = "the weights are random, so that pictures mean nothing and bounds of verify are widened"
 
 
@@ -83,8 +90,7 @@ MEASUREMENTS = {
     "sdxl_fp8": Measurement("sdxl", (), FULL),
     "sdxl_int8": Measurement(
         "sdxl",
-        # The recipe's coordinate descent over every kernel of the whole UNet takes longer than a machine was at hand.
-        (FEW_STEPS, *(f"steps.{step}.inductor.options.coordinate_descent_tuning=false" for step in (7, 8))),
+        (FEW_STEPS, *NO_DESCENT),
         ("--arms", "eager,jit_bf16,aot,aot_graphs", *STEPS[2:]),
     ),
     "wan_fp8": Measurement(
@@ -191,7 +197,7 @@ def applied(name: str) -> Path:
     out = folder_of(name)
     if (ROOT / out / "qcompile.json").exists():
         return out
-    recipe = "flux_fp8_row" if name in VARIANTS else name
+    recipe = VARIANTS[name][0] if name in VARIANTS else name
     if not qcompile("apply", f"recipes/{recipe}.yaml", *changes(name), "--out", str(out)):
         raise SystemExit(f"{name} could not be applied")
     return out
@@ -204,9 +210,10 @@ def folder_of(name: str) -> Path:
 
 def changes(name: str) -> list[str]:
     """Options that put a recipe's own model and values in place of others."""
-    family = "flux_dev" if name in VARIANTS else MEASUREMENTS[name].family
-    overrides = VARIANTS[name] if name in VARIANTS else MEASUREMENTS[name].overrides
-    return ["--model", model(family), *(word for item in (*overrides, *RANDOM) for word in ("--set", item))]
+    recipe, overrides = VARIANTS.get(name, (name, ()))
+    chosen = MEASUREMENTS[recipe]
+    overrides = overrides or chosen.overrides
+    return ["--model", model(chosen.family), *(word for item in (*overrides, *RANDOM) for word in ("--set", item))]
 
 
 def remove(*folders: Path) -> None:

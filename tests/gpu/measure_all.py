@@ -8,9 +8,10 @@ Sets, for two GPUs, 32 processors and 256 GB of memory (with one GPU the lanes f
     search   flux_int8
     scope    flux_fp8_row, blocks against the whole graph, four sizes against one
     long     sdxl_int8, sdxl_fp8; beside them flux_fp8_row, GPU tests, profiles by blocks and whole, flux_fp8, the decoder
+    kernels  why sdxl_int8 is slower than bfloat16: its kernels, and its layers one by one
 
 On two H100s `choice` took 390 s, `search` 472 beside another build, and `scope` 492 to the end of
-flux_fp8_row; the rest of it took 40 s then. `long` takes more than ten minutes.
+flux_fp8_row; the rest of it took 40 s then. `long` took 1016 s. `kernels` was run in another form.
 
 DIR gets each job's output, its records as soon as there are any, and status.json. A job that does not end in time is
 interrupted, and keeps what it has measured. Lanes have processors and compiler caches of their own, so that one does not slow
@@ -35,16 +36,27 @@ RECORDS = Path("build/records")
 MEASURE = (sys.executable, "tests/gpu/measure.py", "--keep", "--records", str(RECORDS))
 APPLY = (sys.executable, "tests/gpu/measure.py", "--apply")
 PROFILE = (sys.executable, "-m", "qcompile.cli", "profile", "--json")
+LAYERS = (
+    *("--model", "build/full_size/sdxl", "--set", "steps.6.quantize.scheme=autoquant"),
+    *("--set", "steps.6.quantize.layers={where: {min_rows: 17, min_features: 17}}"),
+    "--set",
+    "steps.6.quantize.autoquant="
+    "{candidates: [int8_dynamic, float8_row], min_sqnr_db: 0, budget_s: 500, on_budget: none}",
+)
+"""Every layer of SDXL by itself, plain and quantized, with kernels searched for."""
 TEST = (sys.executable, "-m", "pytest", "-m", "gpu", "-v", "--durations", "15")
 JOBS: dict[str, tuple[str, ...]] = {
     **{family: (sys.executable, "tests/gpu/full_size.py", family, f"build/full_size/{family}")
        for family in ("flux_dev", "sdxl", "wan")},
-    **{f"apply {name}": (*APPLY, name) for name in ("flux_autoquant", "flux_fp8_row", "whole", "four")},
+    **{f"apply {name}": (*APPLY, name) for name in (
+        "flux_autoquant", "flux_fp8_row", "whole", "four", "sdxl_unsearched")},
     "flux_autoquant": (*MEASURE, "--applied", "flux_autoquant"),
     **{recipe: (*MEASURE, recipe) for recipe in ("flux_fp8_row", "flux_fp8", "flux_int8", "wan_fp8", "sdxl_int8", "sdxl_fp8")},
     "scopes": (*MEASURE, "--scopes"),
     "shapes": (*MEASURE, "--shapes"),
-    **{f"profile {name}": (*PROFILE, f"build/measured/{name}") for name in ("flux_fp8_row", "whole")},
+    **{f"profile {name}": (*PROFILE, f"build/measured/{name}") for name in (
+        "flux_fp8_row", "whole", "sdxl_unsearched")},
+    "layers": (sys.executable, "-m", "qcompile.cli", "plan", "--resolve", "recipes/sdxl_int8.yaml", *LAYERS, "--json"),
     "decoder": (sys.executable, "tests/gpu/decoder.py", "flux_dev"),
     "tests": (*TEST, "tests/gpu", "--ignore=tests/gpu/test_schemes.py"),
     "tests of schemes": (*TEST, "tests/gpu/test_schemes.py"),
@@ -82,10 +94,15 @@ SETS = {
         Lane(1, 0, ("tests",)),
         Lane(1, 0, ("tests of schemes",)),
     ),
+    "kernels": (
+        Lane(0, 5, ("sdxl", "apply sdxl_unsearched", "profile sdxl_unsearched")),
+        Lane(1, 3, ("layers",)),
+    ),
 }
 AFTER = {
     **dict.fromkeys(("apply flux_fp8_row", "apply four", "flux_fp8_row"), ("flux_dev",)),
     "flux_autoquant": ("apply flux_fp8_row",),
+    "layers": ("sdxl",),
     "scopes": ("flux_fp8_row",),
     "shapes": ("apply four",),
     **dict.fromkeys(("tests", "tests of schemes"), ("flux_fp8_row",)),
