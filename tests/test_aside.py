@@ -1,4 +1,4 @@
-"""Where a denoiser's weights are, call by call. That memory is saved by it, tests/gpu/test_streaming.py shows."""
+"""Where a denoiser's weights are, call by call. What memory that saves is in the stages' peaks of recipes/measured."""
 
 from typing import Any
 

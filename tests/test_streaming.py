@@ -14,7 +14,7 @@ from stand_ins import Elsewhere
 from torch import nn
 
 import qcompile
-from qcompile import original, runner
+from qcompile import images, original, runner
 from qcompile.errors import MachineError
 from qcompile.recipe import Recipe
 from qcompile.streaming import Streaming
@@ -43,11 +43,20 @@ def test_apply_reads_no_weight_that_is_elsewhere(
         made.append(Elsewhere(model, device))
         return made[-1]
 
+    real, moved = images.aside, []
+
+    def aside(model: nn.Module, during: nn.Module, device: torch.device) -> Any:
+        moved.append((type(model).__name__, type(during).__name__, made[0].closed))
+        return real(model, during, device)
+
+    monkeypatch.setattr(images, "aside", aside)
     monkeypatch.setattr(original, "Streaming", streaming)
     monkeypatch.setattr(runner, "_shrinks_on_gpu", lambda plan, device: True)
     found = qcompile.apply(recipe, out=tmp_path / "found").folder
     assert made[0].closed
     assert not made[0].real
+    # Not while blocks are streamed: the original is not on the GPU as a whole, and must not get there.
+    assert moved == [("FluxTransformer2DModel", "Decoder", True)]
     for file in sorted(expected.rglob("*.safetensors")):
         theirs = load_file(found / file.relative_to(expected))
         for name, tensor in load_file(file).items():

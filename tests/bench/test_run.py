@@ -55,6 +55,15 @@ def test_arms_without_a_compiler(two_shapes: Path) -> None:
     assert record.find("original", "bytes_on_disk").value > record.bytes_before
 
 
+def test_what_making_the_artifact_took(eager_artifact: Path) -> None:
+    made = {"built": {"quantize": 2.0, "verify": 3.0}, "built_peak_gpu_bytes": {"quantize": 7_000, "verify": 9_000}}
+    record, _ = bench(eager_artifact, Options(arms=("eager_quantized",), **QUICK, **made), "typed")
+    assert record.find("build", "verify").value == 3.0
+    assert record.find("build", "peak_gpu, quantize").value == 7_000
+    assert record.find("build", "peak_gpu").value == 9_000
+    assert record.ratio("build", "weights", "peak_gpu").value == 9_000 / record.bytes_after
+
+
 def test_an_arm_out_of_memory_in_one_shape(two_shapes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is missing there alone, and the record says where."""
     from qcompile.bench import arms
