@@ -13,7 +13,8 @@ def aside(model: nn.Module, during: nn.Module, device: torch.device) -> Iterator
     """Keep the weights of `model` in the computer's memory from each run of `during` until `model` is needed again.
 
     For a denoiser and the decoder that follows it: decoding 1024x1024 takes 2.5 GB, as much as the weights of some
-    denoisers. At the end of the body the weights stay where they are; the next body brings them back.
+    denoisers. At the end of the body the weights stay where they are; the next body brings them back. Neither model may
+    be run by torch.compile; see `compiles_later`.
 
     Args:
         model: what is moved. Code that was compiled for it reads its weights anew on every call.
@@ -35,3 +36,8 @@ def aside(model: nn.Module, during: nn.Module, device: torch.device) -> Iterator
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def compiles_later(model: nn.Module) -> bool:
+    """Whether torch.compile runs a part of it, which traces hooks and holds on to weights: `aside` is not for it."""
+    return any(part._compiled_call_impl is not None for part in model.modules())

@@ -51,9 +51,11 @@ def _small_layers(
     mine = [change for change in changes if change.step == index and change.action and change.features]
     small = [change for change in mine if min(change.features or ()) <= most]
     if small:
+        rest = (
+            f"Leave them out (layers.where.min_features: {most + 1})" if len(small) < len(mine) else "Take the step out"
+        )
         yield (
             f"{place}.scheme: {len(small)} of its {len(mine)} layers have {most} or fewer in or out features. On {gpu} "
             f"such layers took longer in {scheme.name} than plain ones wherever they were measured, with the best "
-            f"kernels of a search. Leave them out (layers.where.min_features: {most + 1}), or set scheme: autoquant, "
-            "which measures each layer."
+            f"kernels of a search. {rest}, or set scheme: autoquant, which measures each layer."
         )

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from qcompile.aside import aside
+from qcompile.aside import aside, compiles_later
 from qcompile.subject import Subject, quiet
 
 
@@ -36,10 +36,12 @@ def paint_values(subject: Subject, label: str, seed: int) -> np.ndarray | None:
 
 
 def _room_to_decode(subject: Subject) -> AbstractContextManager[None]:
-    decoder = getattr(subject.components.get("vae"), "decoder", None)
+    denoiser, decoder = subject.components[subject.denoiser], getattr(subject.components.get("vae"), "decoder", None)
     if subject.spares_memory_of is None or not isinstance(decoder, nn.Module):
         return nullcontext()
-    return aside(subject.components[subject.denoiser], decoder, subject.spares_memory_of)
+    if compiles_later(denoiser) or compiles_later(decoder):
+        return nullcontext()
+    return aside(denoiser, decoder, subject.spares_memory_of)
 
 
 def count_painted(result: Any) -> int:

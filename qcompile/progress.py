@@ -14,6 +14,9 @@ class Progress(Protocol):
     def finish(self, seconds: float) -> None:
         """The stage named last is done."""
 
+    def note(self, text: str) -> None:
+        """Something the user should know; comes between two stages."""
+
 
 class Silent:
     """The default: says nothing."""
@@ -22,6 +25,9 @@ class Silent:
         return
 
     def finish(self, seconds: float) -> None:
+        return
+
+    def note(self, text: str) -> None:
         return
 
 
@@ -40,6 +46,9 @@ class Stopwatch:
     def finish(self, seconds: float) -> None:
         self.seconds[self._title] = self.seconds.get(self._title, 0.0) + seconds
         self._inner.finish(seconds)
+
+    def note(self, text: str) -> None:
+        self._inner.note(text)
 
 
 @contextmanager

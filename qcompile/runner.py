@@ -83,8 +83,7 @@ def apply(
     if plan.obstacles:
         raise MachineError(f"{'; '.join(plan.obstacles)}. Choose another scheme with --set, or another machine.")
     for hint in plan.hints:
-        with stage(progress, hint):
-            pass
+        progress.note(f"Hint: {hint}")
     if any(step.phase is Phase.COMPILE for step in recipe.steps):
         with stage(progress, "check the compiler"):
             check_toolchain()

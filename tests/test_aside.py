@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from qcompile.aside import aside
+from qcompile.aside import aside, compiles_later
 
 HERE = torch.device("cpu", 0)
 """Stands for a GPU: the only device of this machine, by a name that tells it from `cpu`."""
@@ -37,6 +37,11 @@ def test_the_weights_leave_when_the_other_runs_and_come_back_when_they_are_neede
         assert log[1:] == ["denoiser to cpu:0", "denoiser runs", "denoiser to cpu", "decoder runs"]
         denoiser(rows)
         assert log[5:] == ["denoiser to cpu:0", "denoiser runs"]
+        decoder(rows)
+    # Nothing is brought back for nobody; the next call of the pipeline does it before anybody asks for a device.
+    assert log[7:] == ["denoiser to cpu", "decoder runs"]
+    with aside(denoiser, decoder, HERE):
+        assert log[9:] == ["denoiser to cpu:0"]
 
 
 def test_nothing_moves_any_more_afterwards() -> None:
@@ -50,3 +55,10 @@ def test_nothing_moves_any_more_afterwards() -> None:
     denoiser(rows)
     decoder(rows)
     assert log == ["denoiser runs", "decoder runs"]
+
+
+def test_what_torch_compile_will_run_is_known() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    assert not compiles_later(model)
+    model[1].compile()
+    assert compiles_later(model)

@@ -61,6 +61,10 @@ def test_small_layers_that_are_slower_with_any_kernel_are_counted(make_recipe: M
     assert "layers.where.min_features: 1281" in found
     assert "scheme: autoquant" in found
     assert hints(recipe, quantized((3072, 3072)), (9, 0)) == ()
+    # A selector that takes no layer is an error.
+    (found,) = hints(recipe, quantized((1280, 1280), (640, 640)), (9, 0))
+    assert "2 of its 2 layers" in found
+    assert "Take the step out, or set scheme: autoquant" in found
 
 
 @pytest.mark.parametrize(

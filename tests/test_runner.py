@@ -32,6 +32,7 @@ class Stages:
 
     def __init__(self) -> None:
         self.titles: list[str] = []
+        self.notes: list[str] = []
         self.finished = 0
 
     def start(self, title: str) -> None:
@@ -40,6 +41,9 @@ class Stages:
     def finish(self, seconds: float) -> None:
         assert seconds >= 0
         self.finished += 1
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
 
 
 def test_apply_does_what_the_plan_says_and_records_it(eager_artifact: Path, make_recipe: MakeRecipe) -> None:
@@ -52,6 +56,16 @@ def test_apply_does_what_the_plan_says_and_records_it(eager_artifact: Path, make
     assert manifest.components["text_encoder"].stored == "diffusers"
     assert 0 < manifest.verification.quantized_relative_error["128x128_b1"] < 0.05
     assert manifest.verification.image_psnr_db is None or manifest.verification.image_psnr_db > 15
+
+
+def test_hints_of_the_plan_are_no_stages(
+    tmp_path: Path, make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qcompile.planner.hints", lambda recipe, changes, capability: ("leave the small layers out",))
+    stages = Stages()
+    qcompile.apply(make_recipe(steps=eager_steps()), out=tmp_path / "a", progress=stages)
+    assert stages.notes == ["Hint: leave the small layers out"]
+    assert not any("small layers" in title for title in stages.titles)
 
 
 def test_progress_is_told_of_every_stage(tmp_path: Path, make_recipe: MakeRecipe) -> None:

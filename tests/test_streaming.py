@@ -24,6 +24,7 @@ from qcompile.streaming import Streaming
     "compiled",
     [
         None,
+        pytest.param({"mode": "jit", "scope": "full"}, marks=pytest.mark.slow),
         pytest.param({"mode": "aot", "scope": "blocks"}, marks=pytest.mark.long),
         pytest.param({"mode": "aot", "scope": "full"}, marks=pytest.mark.long),
     ],
@@ -56,7 +57,9 @@ def test_apply_reads_no_weight_that_is_elsewhere(
     assert made[0].closed
     assert not made[0].real
     # Not while blocks are streamed: the original is not on the GPU as a whole, and must not get there.
-    assert moved == [("FluxTransformer2DModel", "Decoder", True)]
+    # Nor what torch.compile runs: it traces the hooks, and fails where they exchange weights.
+    jit = compiled is not None and compiled["mode"] == "jit"
+    assert moved == ([] if jit else [("FluxTransformer2DModel", "Decoder", True)])
     for file in sorted(expected.rglob("*.safetensors")):
         theirs = load_file(found / file.relative_to(expected))
         for name, tensor in load_file(file).items():

@@ -26,6 +26,10 @@ class Lines:
         self._stream.flush()
         self._open = False
 
+    def note(self, text: str) -> None:
+        self._stream.write(f"{text}\n")
+        self._stream.flush()
+
     def close(self) -> None:
         """End the line of a stage that never finished."""
         if self._open:
@@ -60,6 +64,9 @@ class Live:
     def finish(self, seconds: float) -> None:
         self._clear()
         self._progress.console.print(f"{self._title:<60} {seconds:6.1f} s", markup=False, highlight=False)
+
+    def note(self, text: str) -> None:
+        self._progress.console.print(text, markup=False, highlight=False)
 
     def close(self) -> None:
         """Give the terminal back."""

@@ -35,7 +35,7 @@ _BREAKS = (
         "the size of the result depends on values: use a mask of fixed size",
     ),
 )
-_FREQUENCIES = re.compile(r"(?:triton|cpp)_.*fused_.*_cos_.*_sin_")
+_FREQUENCIES = re.compile(r"(?:triton|cpp)_(?:[a-z]+_)?fused_(?:.*_)?cos_(?:.*_)?sin_")
 _HINT = re.compile(r"^\s*Hint: (.+)$", re.MULTILINE)
 
 

@@ -21,9 +21,10 @@ def test_a_file_gets_one_line_a_stage() -> None:
     lines = Lines(stream)
     with stage(lines, "plan"):
         assert stream.getvalue() == "plan ... "
+    lines.note("Hint: [x]")
     lines.start("write")
     lines.finish(12.34)
-    assert re.fullmatch(r"plan \.\.\. 0\.\d s\nwrite \.\.\. 12\.3 s\n", stream.getvalue())
+    assert re.fullmatch(r"plan \.\.\. 0\.\d s\nHint: \[x\]\nwrite \.\.\. 12\.3 s\n", stream.getvalue())
 
 
 def test_a_stage_that_fails_ends_its_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -44,11 +45,13 @@ def test_a_terminal_gets_a_live_display_that_is_taken_away(tmp_path: Path) -> No
     code = (
         "import time\nfrom qcompile.cli.progress import shown\nfrom qcompile.progress import stage\n"
         "with shown(False) as progress:\n    with stage(progress, 'quantize [x]'):\n        time.sleep(0.6)\n"
+        "    progress.note('Hint: [x]')\n"
         "    progress.start('verify')\n    time.sleep(0.3)\n"
     )
     screen = on_terminal([sys.executable, "-c", code])
     assert screen.code == 0
     assert re.search(r"quantize \[x\] +0\.\d s", screen.out)
+    assert "Hint: [x]" in screen.out
     assert "0:00:00" in screen.out  # the running clock
     assert "\x1b[?25h" in screen.out  # the cursor is back
 

@@ -84,8 +84,9 @@ def frequencies(name: str = ROTARY, count: int = 190, ms: float = 67.3) -> list[
     return for_frequencies([Kernel(name, "normalization", count, ms)], num_steps=5, step_ms=113.5)
 
 
-def test_frequencies_that_each_block_computes_anew() -> None:
-    (line,) = frequencies()
+@pytest.mark.parametrize("name", [ROTARY, "triton_poi_fused_cos_mul_sin_5", "cpp_fused_add_cos_sin_5"])
+def test_frequencies_that_each_block_computes_anew(name: str) -> None:
+    (line,) = frequencies(name)
     assert "38 times a step, take 12%" in line
     assert "scope: blocks" in line
 
