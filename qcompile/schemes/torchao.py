@@ -15,7 +15,7 @@ _INT8_ROWS = {"cuda": 17}
 # torch._int_mm on CUDA takes multiples of 8 only, torch._scaled_mm multiples of 16.
 _INT8_FEATURES = 8
 _FLOAT8_FEATURES = 16
-# cuBLAS multiplies int8 on Hopper at 943 TFLOP/s where bfloat16 gets 774 (recipes/measured), which quantizing the
+# cuBLAS multiplies int8 on an H100 at 886 TFLOP/s where bfloat16 gets 694 (recipes/measured), which quantizing the
 # activations more than eats up; Triton's kernels are faster, and only a search takes them.
 _HOPPER = ((9, 0),)
 # SDXL's layers by themselves on an H100, kernels searched for: 1.3 to 2.4 times as long (tests/gpu/RECORD.md).

@@ -8,7 +8,7 @@ Models are made once, in build/full_size (tests/gpu/full_size.py). Each artifact
 --keep is given: those of FLUX.1-dev take 16 GB. `--shapes` compares the GPU memory of flux_fp8_row for four sizes with that
 for a single size, and `--scopes` the building and the steps of it compiled by blocks with those of it compiled whole.
 Artifacts that these hold against each other can be made before, by processes of their own: `--apply flux_fp8_row`,
-`--apply four`, `--apply whole`; and `--applied` measures an artifact that is there as it is.
+`--apply four`, `--apply whole`, and for a profile `--apply sdxl_unsearched`; and `--applied` measures an artifact that is there as it is.
 """
 
 import argparse
@@ -46,7 +46,7 @@ NO_DESCENT = tuple(f"steps.{step}.inductor.options.coordinate_descent_tuning=fal
 VARIANTS = {
     "whole": ("flux_fp8_row", (ONE_SIZE, FEW_STEPS, WHOLE)),
     "four": ("flux_fp8_row", (FOUR_SIZES, FEW_STEPS)),
-    # Its kernels can be profiled without the eight minutes of a search.
+    # The UNet's kernels without a search, for a profile.
     "sdxl_unsearched": ("sdxl_int8", (FEW_STEPS, *NO_DESCENT, "steps.9.compile.tuning=default")),
 }
 """Recipes with other values."""

@@ -15,7 +15,7 @@ flux_fp8_row; the rest of it took 40 s then. `long` took 1016 s. `kernels` was r
 
 DIR gets each job's output, its records as soon as there are any, and status.json. A job that does not end in time is
 interrupted, and keeps what it has measured. Lanes have processors and compiler caches of their own, so that one does not slow
-down, or warm, what another one times. Models are made first, in build/full_size: a link into a RAM disk makes that faster.
+down, or warm, what another one times; but for those that share a lane's, which time nothing. Models are made first, in build/full_size: a link into a RAM disk makes that faster.
 """
 
 import argparse
