@@ -8,7 +8,8 @@ Models are made once, in build/full_size (tests/gpu/full_size.py). Each artifact
 --keep is given: those of FLUX.1-dev take 16 GB. `--shapes` compares the GPU memory of flux_fp8_row for four sizes with that
 for a single size, and `--scopes` the building and the steps of it compiled by blocks with those of it compiled whole.
 Artifacts that these hold against each other can be made before, by processes of their own: `--apply flux_fp8_row`,
-`--apply four`, `--apply whole`, and for a profile `--apply sdxl_unsearched`; and `--applied` measures an artifact that is there as it is.
+`--apply four`, `--apply whole`, and for a profile `--apply sdxl_unsearched`; and `--applied` measures an artifact that is
+there as it is.
 """
 
 import argparse

@@ -11,11 +11,13 @@ Sets, for two GPUs, 32 processors and 256 GB of memory (with one GPU the lanes f
     kernels  why sdxl_int8 is slower than bfloat16: its kernels, and its layers one by one
 
 On two H100s `choice` took 390 s, `search` 472 beside another build, and `scope` 492 to the end of
-flux_fp8_row; the rest of it took 40 s then. `long` took 1016 s. `kernels` was run in another form.
+flux_fp8_row; the rest of it took 40 s then. `long` took 1016 s. `kernels` has not run: its
+records come from jobs like these, and name their own commands.
 
 DIR gets each job's output, its records as soon as there are any, and status.json. A job that does not end in time is
 interrupted, and keeps what it has measured. Lanes have processors and compiler caches of their own, so that one does not slow
-down, or warm, what another one times; but for those that share a lane's, which time nothing. Models are made first, in build/full_size: a link into a RAM disk makes that faster.
+down, or warm, what another one times; but for those that share a lane's, which time nothing. Models are made first, in
+build/full_size: a link into a RAM disk makes that faster.
 """
 
 import argparse
