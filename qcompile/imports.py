@@ -6,6 +6,7 @@ import importlib.metadata
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from qcompile.deferred import deferred_imports
 from qcompile.noise import quiet_imports
@@ -36,3 +37,26 @@ def library_imports() -> Iterator[None]:
         importlib.metadata.packages_distributions = scan
         if collects:
             gc.enable()
+
+
+def import_transformers() -> None:
+    """Import transformers and its list of models, with one look at their sources.
+
+    transformers 5 reads a thousand files of its own for the names in them, first for `transformers`, then once more for
+    `transformers.models`: a quarter of a second each. Its cache tells the two apart by how the folder is written.
+    """
+    import transformers
+
+    assert transformers.__file__ is not None
+    models = Path(transformers.__file__).parent / "models"
+    utils = transformers.utils.import_utils
+    scan = utils.create_import_structure_from_path
+
+    def scan_once(path: str | Path) -> object:
+        return scan(models if Path(path) == models / "__init__.py" else path)
+
+    utils.create_import_structure_from_path = scan_once
+    try:
+        import transformers.models
+    finally:
+        utils.create_import_structure_from_path = scan

@@ -6,10 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qcompile.artifact.read import Artifact, read_artifact
+from qcompile.artifact.read import Artifact, list_artifact, read_artifact, verified
 from qcompile.errors import EnvironmentMismatch, ModelError
-from qcompile.imports import library_imports
+from qcompile.imports import import_transformers, library_imports
 from qcompile.progress import Progress, Silent, stage
+from qcompile.waking import wake
 
 if TYPE_CHECKING:
     from qcompile.aot.dispatch import OnUnknownShape
@@ -75,7 +76,7 @@ def open_beside_imports(
 ) -> tuple[Artifact, dict[str, Ahead]]:
     """Import what `load` needs, while an artifact is verified and, for a GPU, its weights are brought there.
 
-    Imports take seconds of one core; the rest takes seconds of the disk, of other cores and of the bus.
+    Imports take seconds of one core; the rest takes seconds of the driver, of the disk, of other cores and of the bus.
 
     Args:
         path: a folder, or an `Artifact`, which is verified already.
@@ -91,16 +92,21 @@ def open_beside_imports(
         ArtifactError: the folder is not a whole artifact.
         PlanError, MachineError: there is no such device.
     """
-    with ThreadPoolExecutor(1) as pool:
-        opening = pool.submit(lambda: path if isinstance(path, Artifact) else read_artifact(Path(path).expanduser()))
+    with ThreadPoolExecutor() as pool:
+        listing = pool.submit(lambda: path if isinstance(path, Artifact) else list_artifact(Path(path).expanduser()))
+        checking = pool.submit(lambda: path if isinstance(path, Artifact) else verified(listing.result()))
+        if weights:
+            pool.submit(lambda: wake(device or listing.result().manifest.environment.device))
         with library_imports():
             import torch  # noqa: F401 (reading weights needs it, and two threads had better not import it at once)
 
-            reading = pool.submit(lambda: _read_ahead(opening.result(), device, compiled) if weights else {})
+            # Nothing looks into these bytes before their digests were found to hold.
+            reading = pool.submit(lambda: _read_ahead(listing.result(), device, compiled) if weights else {})
+            import_transformers()
             from qcompile import loader
 
             with stage(progress, "check digests"):
-                artifact = opening.result()
+                artifact = checking.result()
             loader.import_classes(artifact)
         with stage(progress, "read weights"):
             return artifact, reading.result()

@@ -84,3 +84,24 @@ print(gc.isenabled(), gc.get_freeze_count() > 100_000)
 """
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert found.stdout == "True True\n"
+
+
+def test_the_sources_of_transformers_are_read_once() -> None:
+    program = """
+import builtins
+from collections import Counter
+from qcompile.imports import import_transformers
+opened, really = Counter(), builtins.open
+def count(file, *arguments, **options):
+    opened[str(file)] += 1
+    return really(file, *arguments, **options)
+builtins.open = count
+import_transformers()
+builtins.open = really
+import transformers
+read = [times for path, times in opened.items() if "/models/" in path and path.endswith(".py")]
+print(len(read) > 100, max(read))
+print(transformers.models.t5.T5Config.__name__, transformers.T5Config is transformers.models.t5.T5Config)
+"""
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert found.stdout == "True 1\nT5Config True\n"

@@ -14,7 +14,7 @@ import qcompile
 from qcompile import loader, opening
 from qcompile.artifact import stored
 from qcompile.artifact.read import read_artifact
-from qcompile.errors import ArtifactError, ModelError, PlanError
+from qcompile.errors import ArtifactError, MachineError, ModelError, PlanError
 from qcompile.progress import Silent
 
 
@@ -83,14 +83,35 @@ def test_without_weights(eager_artifact: Path, read: list[str]) -> None:
     assert (ahead, read) == ({}, [])
 
 
-def test_nothing_is_read_before_digests_hold(eager_artifact: Path, read: list[str], tmp_path: Path) -> None:
+def test_nothing_is_made_of_weights_before_digests_hold(
+    eager_artifact: Path, read: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stored, "read_stored", lambda *_: pytest.fail("these bytes are nobody's weights"))
     folder = shutil.copytree(eager_artifact, tmp_path / "changed")
     with next((folder / "transformer").glob("*.safetensors")).open("r+b") as file:
         file.seek(-1, 2)
         file.write(b"\x7f")
     with pytest.raises(ArtifactError, match="its digest differs"):
         qcompile.load(folder)
+
+
+def test_no_file_of_another_size_is_read(eager_artifact: Path, read: list[str], tmp_path: Path) -> None:
+    folder = shutil.copytree(eager_artifact, tmp_path / "changed")
+    with next((folder / "transformer").glob("*.safetensors")).open("ab") as file:
+        file.write(b"\x7f")
+    with pytest.raises(ArtifactError, match="bytes instead of"):
+        qcompile.load(folder)
     assert read == []
+
+
+def test_the_gpu_wakes_that_weights_go_to(eager_artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    woken: list[str] = []
+    monkeypatch.setattr(opening, "wake", woken.append)
+    opening.open_beside_imports(eager_artifact, None, True, Silent())
+    opening.open_beside_imports(eager_artifact, "cpu", True, Silent(), weights=False)
+    with pytest.raises(MachineError, match="--device cuda:7: this machine has"):
+        opening.open_beside_imports(eager_artifact, "cuda:7", True, Silent())
+    assert woken == ["cpu", "cuda:7"]
 
 
 def test_a_device_that_is_none(eager_artifact: Path, read: list[str]) -> None:

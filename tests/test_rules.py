@@ -38,6 +38,7 @@ RANKS = (
         "environment",
         "noise",
         "deferred",
+        "waking",
         "progress",
         "figures",
         "weights",

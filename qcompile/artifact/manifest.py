@@ -35,6 +35,8 @@ FAULTS = {
 """Every `ArtifactError.fault` and what it means."""
 HOSTILE = "No qcompile writes that: do not use this artifact."
 """How messages end about what no accident explains."""
+DAMAGED = "Copy the artifact again, or make it anew with `qcompile apply`."
+"""How messages end about what an accident explains."""
 
 # Holds for the plain dataclasses in Manifest too (Change, CallSpec, Package, Environment).
 _RECORD = pydantic.ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)

@@ -3,14 +3,17 @@
 import json
 import os
 import stat
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pydantic
 
+from qcompile.artifact.classes import MODEL_INDEX, check_classes, check_component
 from qcompile.artifact.manifest import (
+    DAMAGED,
     FORMAT_VERSION,
     HOSTILE,
     MANIFEST,
@@ -24,11 +27,8 @@ from qcompile.artifact.write import file_digest
 from qcompile.errors import ArtifactError
 
 MAX_MANIFEST_BYTES = 256 << 20
-MODEL_INDEX = "model_index.json"
 MODEL_CARD = "README.md"
 """Like hidden entries at the top, a hosting service may add it to the folder; nothing opens it."""
-_PIPELINE_LIBRARIES = ("diffusers", "transformers")
-_DAMAGED = "Copy the artifact again, or make it anew with `qcompile apply`."
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Artifact:
         try:
             return path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise ArtifactError("unreadable", f"{path} can't be read ({error}). {_DAMAGED}") from error
+            raise ArtifactError("unreadable", f"{path} can't be read ({error}). {DAMAGED}") from error
 
     @property
     def weight_bytes(self) -> int:
@@ -77,19 +77,51 @@ def read_artifact(folder: str | Path, allow_links: bool = False) -> Artifact:
     Raises:
         ArtifactError: with `fault` one of `qcompile.artifact.manifest.FAULTS`.
     """
+    return verified(list_artifact(folder, allow_links))
+
+
+def list_artifact(folder: str | Path, allow_links: bool = False) -> Artifact:
+    """Read what an artifact folder says of itself: every file is there and of the right size, by its manifest.
+
+    Not that a file holds what it should: nothing may be made of one before `verified` has looked.
+
+    Args:
+        folder: the artifact.
+        allow_links: as `read_artifact` takes it.
+
+    Raises:
+        ArtifactError: as `read_artifact` does.
+    """
     folder = Path(folder)
-    try:
+    with _readable(folder):
         manifest = _read_manifest(folder, allow_links)
         _check_paths(folder, manifest)
         _check_listing(folder, manifest, allow_links)
-        _check_digests(folder, manifest)
-        _check_classes(folder, manifest)
+        _check_sizes(folder, manifest)
+    return Artifact(folder, manifest)
+
+
+def verified(artifact: Artifact) -> Artifact:
+    """The same artifact, once its files are what its manifest says, by their digests.
+
+    Raises:
+        ArtifactError: as `read_artifact` does.
+    """
+    with _readable(artifact.folder):
+        _check_digests(artifact.folder, artifact.manifest)
+        check_classes(artifact.folder, artifact.manifest)
+    return artifact
+
+
+@contextmanager
+def _readable(folder: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise ArtifactError(
             "unreadable",
             f"{error.filename or folder} can't be read ({error.strerror}). Check its permissions, or copy it again.",
         ) from error
-    return Artifact(folder, manifest)
 
 
 def _read_manifest(folder: Path, allow_links: bool) -> Manifest:
@@ -97,7 +129,7 @@ def _read_manifest(folder: Path, allow_links: bool) -> Manifest:
         raise ArtifactError("no_folder", f"{folder}: there is no such folder. Name one that `qcompile apply` wrote.")
     path = folder / MANIFEST
     if path.is_symlink() and not allow_links:
-        raise ArtifactError("link", f"{path} is a link; an artifact holds plain files only. {_DAMAGED}")
+        raise ArtifactError("link", f"{path} is a link; an artifact holds plain files only. {DAMAGED}")
     if not path.is_file():
         raise ArtifactError(
             "no_manifest", f"{folder} is not an artifact: it has no {MANIFEST}. Name one that `qcompile apply` wrote."
@@ -105,17 +137,17 @@ def _read_manifest(folder: Path, allow_links: bool) -> Manifest:
     size = path.stat().st_size
     if size > MAX_MANIFEST_BYTES:
         raise ArtifactError(
-            "bad_manifest", f"{path} has {size} bytes; a manifest has at most {MAX_MANIFEST_BYTES}. {_DAMAGED}"
+            "bad_manifest", f"{path} has {size} bytes; a manifest has at most {MAX_MANIFEST_BYTES}. {DAMAGED}"
         )
     content = path.read_bytes()
     try:
         data = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise ArtifactError("bad_manifest", f"{path} is not JSON ({error}). {_DAMAGED}") from error
+        raise ArtifactError("bad_manifest", f"{path} is not JSON ({error}). {DAMAGED}") from error
     version = data.get("format_version") if isinstance(data, dict) else None
     if type(version) is not int:
         raise ArtifactError(
-            "bad_manifest", f"{path}: format_version: a whole number is needed, not {version!r:.40}. {_DAMAGED}"
+            "bad_manifest", f"{path}: format_version: a whole number is needed, not {version!r:.40}. {DAMAGED}"
         )
     if version > FORMAT_VERSION:
         raise ArtifactError(
@@ -124,7 +156,7 @@ def _read_manifest(folder: Path, allow_links: bool) -> Manifest:
         )
     if not digest_holds(content):
         raise ArtifactError(
-            "changed_manifest", f"{path} was changed after it was written: its digest differs. {_DAMAGED}"
+            "changed_manifest", f"{path} was changed after it was written: its digest differs. {DAMAGED}"
         )
     try:
         return from_bytes(content)
@@ -132,7 +164,7 @@ def _read_manifest(folder: Path, allow_links: bool) -> Manifest:
         first = error.errors(include_url=False)[0]
         place = "".join(f"{part}: " for part in [".".join(map(str, first["loc"]))] if part)
         message = first["msg"].removeprefix("Value error, ")
-        raise ArtifactError("bad_manifest", f"{path}: {place}{message}. {_DAMAGED}") from error
+        raise ArtifactError("bad_manifest", f"{path}: {place}{message}. {DAMAGED}") from error
 
 
 def _check_paths(folder: Path, manifest: Manifest) -> None:
@@ -146,15 +178,7 @@ def _check_paths(folder: Path, manifest: Manifest) -> None:
                 f"{folder / MANIFEST} names the file {path!r}; plain names joined by '/' are allowed. {HOSTILE}",
             )
     for name in manifest.components:
-        _check_component(folder / MANIFEST, name)
-
-
-def _check_component(place: Path, name: str) -> None:
-    if not name.isidentifier():
-        raise ArtifactError(
-            "escaping_path",
-            f"{place} names the component {name!r}; letters, digits and '_' are allowed. {HOSTILE}",
-        )
+        check_component(folder / MANIFEST, name)
 
 
 def _check_listing(folder: Path, manifest: Manifest, allow_links: bool) -> None:
@@ -171,16 +195,16 @@ def _check_listing(folder: Path, manifest: Manifest, allow_links: bool) -> None:
             if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
                 raise ArtifactError(
                     "link",
-                    f"{entry} is a link or a special file; an artifact holds plain files and folders only. {_DAMAGED}",
+                    f"{entry} is a link or a special file; an artifact holds plain files and folders only. {DAMAGED}",
                 )
         found |= {Path(root, name).relative_to(folder).as_posix() for name in files}
     index = {MODEL_INDEX} if manifest.model.kind == "pipeline" else set()
     needed = {RECIPE, *index, *manifest.files, *(package.file for package in manifest.packages)}
     for path in sorted(needed - found):
-        raise ArtifactError("missing_file", f"{folder / path} is missing. {_DAMAGED}")
+        raise ArtifactError("missing_file", f"{folder / path} is missing. {DAMAGED}")
     for path in sorted(found - manifest.files.keys() - {MANIFEST, MODEL_CARD}):
         raise ArtifactError(
-            "extra_file", f"{folder / path} is not part of the artifact. Move it elsewhere if it is yours. {_DAMAGED}"
+            "extra_file", f"{folder / path} is not part of the artifact. Move it elsewhere if it is yours. {DAMAGED}"
         )
 
 
@@ -188,17 +212,21 @@ def _raise(error: OSError) -> None:
     raise error
 
 
+def _check_sizes(folder: Path, manifest: Manifest) -> None:
+    for path, record in manifest.files.items():
+        size = (folder / path).stat().st_size
+        if size != record.bytes:
+            raise ArtifactError(
+                "changed_file", f"{folder / path} has {size} bytes instead of {record.bytes}. {DAMAGED}"
+            )
+
+
 def _check_digests(folder: Path, manifest: Manifest) -> None:
     def check(entry: tuple[str, FileRecord]) -> ArtifactError | None:
         path, record = entry
-        size = (folder / path).stat().st_size
-        if size != record.bytes:
-            return ArtifactError(
-                "changed_file", f"{folder / path} has {size} bytes instead of {record.bytes}. {_DAMAGED}"
-            )
         if file_digest(folder / path) != record.sha256:
             return ArtifactError(
-                "changed_file", f"{folder / path} is not the file that was written: its digest differs. {_DAMAGED}"
+                "changed_file", f"{folder / path} is not the file that was written: its digest differs. {DAMAGED}"
             )
         return None
 
@@ -207,65 +235,3 @@ def _check_digests(folder: Path, manifest: Manifest) -> None:
         for fault in pool.map(check, manifest.files.items()):
             if fault is not None:
                 raise fault
-
-
-def _check_classes(folder: Path, manifest: Manifest) -> None:
-    """diffusers imports whatever library model_index.json names, so it may name none but these."""
-    if manifest.model.kind != "pipeline":
-        return
-    path = folder / MODEL_INDEX
-    classes = _model_index(path)
-    pipeline = classes.pop("_class_name", None)
-    if pipeline != manifest.model.class_name:
-        raise ArtifactError(
-            "foreign_class",
-            f"{path}: _class_name is {pipeline!r}; the manifest says {manifest.model.class_name!r}. {HOSTILE}",
-        )
-    for name, (library, class_name) in classes.items():
-        _check_component(path, name)
-        if library not in _PIPELINE_LIBRARIES and not _is_pipeline_module(library):
-            raise ArtifactError(
-                "foreign_class",
-                f"{path}: {name} is from {library!r}; allowed are {' and '.join(_PIPELINE_LIBRARIES)}. {HOSTILE}",
-            )
-        record = manifest.components.get(name)
-        if record is not None and record.class_name != class_name:
-            raise ArtifactError(
-                "foreign_class",
-                f"{path}: {name} is a {class_name!r}; the manifest says {record.class_name!r}. {HOSTILE}",
-            )
-    for name in sorted(manifest.components.keys() - classes.keys()):
-        raise ArtifactError("foreign_class", f"{path} has no component {name!r}, which the manifest names. {_DAMAGED}")
-
-
-def _model_index(path: Path) -> dict[str, Any]:
-    """The pipeline's class name, and (library, class name) of each component it has."""
-    try:
-        index = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ArtifactError("foreign_class", f"{path} is not JSON ({error}). {_DAMAGED}") from error
-    if not isinstance(index, dict):
-        raise ArtifactError(
-            "foreign_class", f"{path} is a JSON {type(index).__name__}; an object is needed. {_DAMAGED}"
-        )
-    # Entries that are no lists of names are settings of the pipeline.
-    found: dict[str, Any] = {"_class_name": index.get("_class_name")}
-    for name, value in index.items():
-        if name.startswith("_") or not isinstance(value, list) or not value or not isinstance(value[0], str):
-            continue
-        if len(value) != 2 or not isinstance(value[1], str):
-            raise ArtifactError(
-                "foreign_class", f"{path}: {name} is {value!r:.60}; [library, class] is needed. {HOSTILE}"
-            )
-        found[name] = value
-    return found
-
-
-def _is_pipeline_module(name: str) -> bool:
-    """Whether diffusers has a pipeline folder of that name; some pipelines keep a component's class there."""
-    import importlib.util
-
-    spec = importlib.util.find_spec("diffusers")
-    if spec is None or spec.origin is None or not name.isidentifier():
-        return False
-    return (Path(spec.origin).parent / "pipelines" / name / "__init__.py").is_file()

@@ -18,7 +18,7 @@ from qcompile.errors import ArtifactError
 
 Ahead = MutableMapping[str, torch.Tensor]
 """The bytes of whole files of one component, uint8 [bytes], by file name."""
-READERS = 4
+READERS = 8
 """Files of a component that are read side by side."""
 
 

@@ -2,12 +2,13 @@
 
 import hashlib
 import json
+import mmap
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from qcompile.artifact.manifest import MANIFEST, FileRecord, Manifest, from_bytes, to_bytes
 
-READ_BYTES = 16 << 20
+READ_BYTES = 64 << 20
 """Read at once for a digest. After every piece a thread asks for the interpreter lock, which imports hold for long."""
 
 
@@ -49,8 +50,9 @@ def _forget_origin(folder: Path) -> None:
 def file_digest(path: Path) -> str:
     """sha256 of a file's content."""
     digest = hashlib.sha256()
-    buffer = bytearray(READ_BYTES)
-    with path.open("rb", buffering=0) as file:
+    # Memory from the system rather than a bytearray, which is filled with zeros while the interpreter lock is held.
+    with path.open("rb", buffering=0) as file, mmap.mmap(-1, READ_BYTES) as buffer:
         while count := file.readinto(buffer):
-            digest.update(memoryview(buffer)[:count])
+            with memoryview(buffer) as whole, whole[:count] as piece:
+                digest.update(piece)
     return digest.hexdigest()
