@@ -94,6 +94,24 @@ def bare_copy(module: nn.Module) -> nn.Module:
     return twin
 
 
+def twin_of(module: nn.Module) -> nn.Module:
+    """A deep copy of `module`, but for the plain tensors that its weights are stored as, which both share.
+
+    Tensor subclasses get wrappers of their own, so that what replaces the parts of the copy's leaves `module` alone.
+    """
+    tensors = (*module.parameters(), *module.buffers())
+    return copy.deepcopy(module, {id(tensor): _rewrapped(tensor) for tensor in tensors})
+
+
+def _rewrapped(tensor: torch.Tensor) -> torch.Tensor:
+    if not is_traceable_wrapper_subclass(tensor):
+        return tensor
+    names, context = tensor.__tensor_flatten__()  # type: ignore[attr-defined]
+    parts = {name: _rewrapped(getattr(tensor, name)) for name in names}
+    twin = type(tensor).__tensor_unflatten__(parts, context, tensor.size(), tensor.stride())  # type: ignore[attr-defined]
+    return nn.Parameter(twin, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else twin
+
+
 def inner_tensors(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
     """Yield the plain tensors that `tensor` is stored as: itself, or the parts of a tensor subclass, in its order."""
     if is_traceable_wrapper_subclass(tensor):

@@ -12,6 +12,7 @@ from qcompile.modules import (
     stored_bytes,
     stored_tensors,
     tensor_bytes,
+    twin_of,
 )
 from qcompile.schemes import SCHEMES
 
@@ -91,3 +92,31 @@ def test_layers_by_name() -> None:
     model = nn.ModuleDict({"conv": nn.Conv2d(1, 1, 1), "lin": nn.Linear(2, 2), "deep": nn.Sequential(nn.Linear(2, 2))})
     assert list(linears(model)) == ["lin", "deep.0"]
     assert list(convolutions(model)) == ["conv"]
+
+
+def test_a_twin_shares_plain_tensors_and_nothing_else() -> None:
+    model = nn.Sequential(nn.Linear(32, 48, dtype=torch.bfloat16), nn.BatchNorm1d(48)).requires_grad_(False)
+    model[0].extra = {"scale": 2}
+    SCHEMES["int8_dynamic"].quantize(model[0])
+    twin = twin_of(model)
+    pairs = [*zip(model.state_dict(keep_vars=True).items(), twin.state_dict(keep_vars=True).items(), strict=True)]
+    assert len(pairs) == 7
+    for (name, mine), (other, theirs) in pairs:
+        assert (name, type(mine), mine.requires_grad) == (other, type(theirs), theirs.requires_grad)
+        memory = [[part.data_ptr() for part in inner_tensors(tensor)] for tensor in (mine, theirs)]
+        assert memory[0] == memory[1]
+    assert twin[0].weight is not model[0].weight
+    assert twin[0] is not model[0]
+    assert twin[0].extra == model[0].extra
+    assert twin[0].extra is not model[0].extra
+    rows = torch.randn(4, 32, dtype=torch.bfloat16)
+    assert torch.equal(twin[0](rows), model[0](rows))
+    twin[0].weight = nn.Parameter(torch.zeros(48, 32, dtype=torch.bfloat16), requires_grad=False)
+    assert model[0](rows).any()
+
+
+def test_a_twin_ties_what_is_tied() -> None:
+    model = nn.ModuleDict({"a": nn.Linear(4, 4, bias=False), "b": nn.Linear(4, 4, bias=False)})
+    model["b"].weight = model["a"].weight
+    twin = twin_of(model)
+    assert twin["a"].weight is twin["b"].weight

@@ -6,7 +6,6 @@ baked in: constants the module computes or holds outside parameters and buffers,
 Modules share a package only where both are equal (`groups`).
 """
 
-import copy
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,7 +17,7 @@ from torch.export.graph_signature import InputKind, OutputKind
 
 from qcompile.aot.callspec import Arguments, dtype_name, invoke, leaves, rebuild
 from qcompile.errors import StepError
-from qcompile.modules import inner_tensors
+from qcompile.modules import inner_tensors, twin_of
 from qcompile.package import LiftedInput
 
 _PREFIX = "module."
@@ -71,12 +70,13 @@ class _Functional(nn.Module):
 def lift(module: nn.Module, arguments: Arguments) -> Lifted:
     """Export `module` for one call, its parameters and buffers turned into inputs.
 
-    The module itself is left as it is: exporting swaps the parts of subclass weights in place, so a copy is exported.
+    The module itself is left as it is: exporting swaps the parts of subclass weights in place, so a twin is exported.
+    It shares the module's memory, of which a whole denoiser takes most.
 
     Raises:
         StepError: the module changes its own state or its arguments, or returns something else than tensors in tuples.
     """
-    caller = _ByTensors(copy.deepcopy(module), arguments)
+    caller = _ByTensors(twin_of(module), arguments)
     given = [leaf for leaf in leaves(arguments).values() if isinstance(leaf, torch.Tensor)]
     with torch.no_grad():
         output = describe_output(invoke(partial(type(module).forward, module), arguments), [])

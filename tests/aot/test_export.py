@@ -1,16 +1,18 @@
 import copy
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 from aot.tiny import Block, make_call, make_model
+from qcompile.aot import export
 from qcompile.aot.bind import Binding
 from qcompile.aot.callspec import leaves, spec_of
 from qcompile.aot.capture import capture_calls
 from qcompile.aot.export import describe_output, lift, rebuild_output
 from qcompile.errors import CallError, StepError
-from qcompile.modules import linears, repeated_blocks
+from qcompile.modules import inner_tensors, linears, repeated_blocks
 from qcompile.package import Package
 from qcompile.schemes import SCHEMES, Seen, Settings
 
@@ -79,6 +81,23 @@ def test_exporting_leaves_the_module_as_it_was() -> None:
         before["first.weight"]
     )
     block.to("cpu")  # "Couldn't swap" would be raised here by a module that was exported itself
+
+
+def test_exporting_takes_no_second_copy_of_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    block = Block().eval().requires_grad_(False)
+    for layer in linears(block).values():
+        SCHEMES["int8_weight_only"].quantize(layer)
+    own = {part.data_ptr() for tensor in block.parameters() for part in inner_tensors(tensor)}
+    seen: set[int] = set()
+    really = export._export
+
+    def look(caller: nn.Module, *rest: Any) -> Any:
+        seen.update(part.data_ptr() for tensor in caller.parameters() for part in inner_tensors(tensor))
+        return really(caller, *rest)
+
+    monkeypatch.setattr(export, "_export", look)
+    lift(block, {"hidden": torch.randn(1, 24, 32), "context": torch.randn(1, 5, 8)})
+    assert seen == own
 
 
 def test_a_binding_reads_the_weights_of_the_moment() -> None:
