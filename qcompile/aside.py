@@ -38,6 +38,16 @@ def aside(model: nn.Module, during: nn.Module, device: torch.device) -> Iterator
             hook.remove()
 
 
+@contextmanager
+def away(model: nn.Module, device: torch.device) -> Iterator[None]:
+    """Keep the weights of `model` in the computer's memory during the body, and bring them to `device` afterwards."""
+    model.to("cpu")
+    try:
+        yield
+    finally:
+        model.to(device)
+
+
 def compiles_later(model: nn.Module) -> bool:
-    """Whether torch.compile runs a part of it, which traces hooks and holds on to weights: `aside` is not for it."""
+    """Whether torch.compile runs a part of it, which traces hooks and holds on to weights: nothing here is for it."""
     return any(part._compiled_call_impl is not None for part in model.modules())

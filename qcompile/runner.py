@@ -1,6 +1,8 @@
 """Recipe -> artifact folder: the only loop that changes a model."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from qcompile.aot.toolchain import check_toolchain
 from qcompile.artifact.read import Artifact, read_artifact
 from qcompile.artifact.staging import check_target, staged
 from qcompile.artifact.write import write_manifest
+from qcompile.aside import away, compiles_later
 from qcompile.autoquant import resolve
 from qcompile.built import Built, manifest_of, write_built
 from qcompile.change import Change
@@ -129,6 +132,8 @@ def _run(plan: Plan, subject: Subject, root: Path, device: torch.device, progres
     built = Built(plan, subject)
     bounds = plan.recipe.header.verify
     denoiser = subject.components[subject.denoiser]
+    # Where the original is kept out of the GPU's memory, what becomes of it leaves it for what needs it more.
+    spares_memory = subject.streaming is not None
     with stage(progress, "capture calls"):
         calls = subject.calls()
     reference: Reference | None = None
@@ -151,6 +156,7 @@ def _run(plan: Plan, subject: Subject, root: Path, device: torch.device, progres
             settle=subject.settle,
             inductor=plan.recipe.inductor_options(index),
             part_calls=subject.part_calls,
+            alone=partial(_alone, subject, device) if spares_memory else nullcontext,
         )
         if step.phase is Phase.COMPILE:
             step.apply(module, changes, workshop)  # it reports every package as a stage of its own
@@ -160,7 +166,7 @@ def _run(plan: Plan, subject: Subject, root: Path, device: torch.device, progres
                 step.apply(module, changes, workshop)
         built.packages += workshop.packages
     reference = reference or _reference(plan, subject, progress)
-    subject.spares_memory_of = device if subject.streaming is not None else None
+    subject.spares_memory_of = device if spares_memory else None
     subject.settle()
     with stage(progress, "verify"):
         _install(built, root, calls, device)
@@ -173,6 +179,15 @@ def _run(plan: Plan, subject: Subject, root: Path, device: torch.device, progres
             save_png(reference.images[0], root / "reference.png")
             save_png(images[0], root / "quantized.png")
     return built
+
+
+def _alone(subject: Subject, device: torch.device) -> AbstractContextManager[None]:
+    """The denoiser away from the GPU, in its final form, unless torch.compile holds on to it."""
+    denoiser = subject.components[subject.denoiser]
+    if compiles_later(denoiser):
+        return nullcontext()
+    subject.settle()
+    return away(denoiser, device)
 
 
 def _reference(plan: Plan, subject: Subject, progress: Progress) -> Reference:

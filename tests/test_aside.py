@@ -5,7 +5,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from qcompile.aside import aside, compiles_later
+from qcompile import runner
+from qcompile.aside import aside, away, compiles_later
+from qcompile.subject import Subject
 
 HERE = torch.device("cpu", 0)
 """Stands for a GPU: the only device of this machine, by a name that tells it from `cpu`."""
@@ -55,6 +57,32 @@ def test_nothing_moves_any_more_afterwards() -> None:
     denoiser(rows)
     decoder(rows)
     assert log == ["denoiser runs", "decoder runs"]
+
+
+def test_away_during_the_body_and_back_whatever_happens() -> None:
+    log: list[str] = []
+    denoiser = Logged("denoiser", log)
+    with away(denoiser, HERE):
+        assert log == ["denoiser to cpu"]
+    assert log[1:] == ["denoiser to cpu:0"]
+    try:
+        with away(denoiser, HERE):
+            raise RuntimeError
+    except RuntimeError:
+        assert log[2:] == ["denoiser to cpu", "denoiser to cpu:0"]
+
+
+def test_in_apply_a_denoiser_leaves_in_its_final_form_unless_torch_compile_holds_on_to_it() -> None:
+    log: list[str] = []
+    denoiser = Logged("denoiser", log)
+    subject = Subject({"transformer": denoiser}, "transformer", None, {}, {})
+    subject.settle = lambda: log.append("all on the GPU")  # type: ignore[method-assign]
+    with runner._alone(subject, HERE):
+        assert log == ["all on the GPU", "denoiser to cpu"]
+    assert log[2:] == ["denoiser to cpu:0"]
+    denoiser.compile()
+    with runner._alone(subject, HERE):
+        assert len(log) == 3
 
 
 def test_what_torch_compile_will_run_is_known() -> None:

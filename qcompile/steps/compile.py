@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import pydantic
@@ -104,16 +105,17 @@ class Compile(ComponentStep):
             assert workshop.part_calls is not None
             calls = workshop.part_calls(self.component, part)
             runs = {label: _call(targets[part], arguments) for label, arguments in calls.items()}
-        workshop.packages += build_packages(
-            self.component,
-            targets,
-            runs,
-            workshop.root,
-            workshop.progress,
-            workshop.max_compiled_error,
-            options_of(self.tuning, workshop.inductor),
-            workshop.settle,
-        )
+        with nullcontext() if self.method is None else workshop.alone():
+            workshop.packages += build_packages(
+                self.component,
+                targets,
+                runs,
+                workshop.root,
+                workshop.progress,
+                workshop.max_compiled_error,
+                options_of(self.tuning, workshop.inductor),
+                workshop.settle,
+            )
 
     def prepare(self, module: nn.Module, inductor: Mapping[str, Any] = NOTHING) -> None:
         if self.mode != "jit":

@@ -6,6 +6,7 @@ Steps import torch and what needs it inside their methods: a recipe is read and 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
@@ -85,6 +86,8 @@ class Workshop:
     """Compiler options that earlier `inductor` steps set for this component."""
     part_calls: Callable[[str, str], Mapping[str, Arguments]] | None = None
     """Captures the arguments of a part of a component, `("vae", "decoder")`, from real calls, by shape label."""
+    alone: Callable[[], AbstractContextManager[None]] = nullcontext
+    """Keeps the denoiser's weights off the GPU in its body, where other components are compiled, and run on the way."""
     packages: list[Package] = field(default_factory=list)
     """What compile steps built; the runner installs and records it."""
 

@@ -1,3 +1,5 @@
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -7,7 +9,10 @@ from diffusers import AutoencoderKL
 from torch import nn
 
 import qcompile
+from qcompile.aot import build
 from qcompile.errors import CallError, PlanError
+from qcompile.progress import Silent
+from qcompile.steps import Workshop
 from qcompile.steps.compile import Compile
 from steps.test_steps import target
 
@@ -58,6 +63,28 @@ def test_jit_gets_the_options(tuning: str, monkeypatch: pytest.MonkeyPatch) -> N
     assert options["options"]["emulate_precision_casts"] is True
     assert options["options"]["epilogue_fusion"] is False
     assert ("max_autotune" in options["options"]) == (tuning != "default")
+
+
+@pytest.mark.parametrize("method", [None, "decode"])
+def test_the_denoiser_is_out_of_the_way_while_another_component_is_compiled(
+    method: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    log: list[str] = []
+
+    @contextmanager
+    def alone() -> Iterator[None]:
+        log.append("leaves")
+        yield
+        log.append("comes back")
+
+    def part_calls(component: str, part: str) -> dict:
+        log.append("the pipeline runs")  # and needs its denoiser
+        return {}
+
+    monkeypatch.setattr(build, "build_packages", lambda *_: log.append("builds") or [])
+    workshop = Workshop({}, tmp_path, Silent(), 0.02, part_calls=part_calls, alone=alone)
+    Compile(component="vae", mode="aot", scope="full", method=method).apply(tiny_vae(), (), workshop)
+    assert log == (["the pipeline runs", "leaves", "builds", "comes back"] if method else ["builds"])
 
 
 @pytest.mark.long
