@@ -81,8 +81,11 @@ MEASUREMENTS = {
     "flux_int8": Measurement(
         "flux_dev",
         (ONE_SIZE, FEW_STEPS),
-        # Neither jit nor cold starts of it: each would search for kernels once more, for minutes.
-        ("--arms", "eager,jit_bf16,aot,aot_graphs", *STEPS[2:]),
+        # Not jit, nor more than one start without the artifact: each would search for kernels once more, for minutes.
+        (
+            *("--arms", "eager,jit_bf16,aot,aot_graphs", "--cold-arms", "jit_from_original,aot", "--cold-starts", "1"),
+            *("--steps", "30", "--images", "0", "--no-limits"),
+        ),
     ),
     # Beside the single scheme that is the fastest by the records of all three.
     "flux_autoquant": Measurement(
