@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ from qcompile.artifact.read import Artifact, list_artifact, read_artifact, verif
 from qcompile.errors import EnvironmentMismatch, ModelError
 from qcompile.imports import import_transformers, library_imports
 from qcompile.progress import Progress, Silent, stage
-from qcompile.waking import wake
+from qcompile.waking import exercise, wake
 
 if TYPE_CHECKING:
     from qcompile.aot.dispatch import OnUnknownShape
@@ -95,13 +95,11 @@ def open_beside_imports(
     with ThreadPoolExecutor() as pool:
         listing = pool.submit(lambda: path if isinstance(path, Artifact) else list_artifact(Path(path).expanduser()))
         checking = pool.submit(lambda: path if isinstance(path, Artifact) else verified(listing.result()))
-        if weights:
-            pool.submit(lambda: wake(device or listing.result().manifest.environment.device))
+        waking = pool.submit(lambda: wake(device or listing.result().manifest.environment.device)) if weights else None
         with library_imports():
-            import torch  # noqa: F401 (reading weights needs it, and two threads had better not import it at once)
+            import torch  # noqa: F401 (the others need it, and two threads had better not import it at once)
 
-            # Nothing looks into these bytes before their digests were found to hold.
-            reading = pool.submit(lambda: _read_ahead(listing.result(), device, compiled) if weights else {})
+            reading = pool.submit(_bring, pool, listing, waking, device, compiled) if waking else None
             import_transformers()
             from qcompile import loader
 
@@ -109,16 +107,26 @@ def open_beside_imports(
                 artifact = checking.result()
             loader.import_classes(artifact)
         with stage(progress, "read weights"):
-            return artifact, reading.result()
+            return artifact, reading.result() if reading else {}
 
 
-def _read_ahead(artifact: Artifact, device: str | None, compiled: bool) -> dict[str, Ahead]:
+def _bring(
+    pool: Executor, listing: Future[Artifact], waking: Future[None], device: str | None, compiled: bool
+) -> dict[str, Ahead]:
+    """Bring weights to a GPU as they are; nobody looks into them before their digests were found to hold."""
+    import torch
+
     from qcompile.artifact.stored import read_ahead
     from qcompile.devices import device_of
 
+    # torch holds the interpreter's lock while it waits for a driver that is about to wake.
+    waking.result()
+    artifact = listing.result()
     where = device_of(artifact.manifest, device, compiled)
     if where.type not in READ_AHEAD:
         return {}
+    # What fails there fails in the first step too, if that needs it.
+    pool.submit(exercise, where, getattr(torch, artifact.manifest.model.dtype))
     components = artifact.manifest.components.items()
     return {name: read_ahead(artifact.folder / name, where) for name, held in components if held.stored == "qcompile"}
 

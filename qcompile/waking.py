@@ -1,6 +1,12 @@
-"""A GPU's driver gets ready while libraries are imported, which need only the interpreter."""
+"""A GPU, its driver and its libraries get ready while Python imports others, which needs only the interpreter."""
+
+from __future__ import annotations
 
 import ctypes
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 DRIVER = "libcuda.so.1"
 
@@ -24,3 +30,26 @@ def wake(device: str) -> None:
     handle, context = ctypes.c_int(), ctypes.c_void_p()
     if driver.cuInit(0) == 0 and driver.cuDeviceGet(ctypes.byref(handle), int(number or 0)) == 0:
         driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), handle)
+
+
+def exercise(device: torch.device, dtype: torch.dtype) -> None:
+    """Run, on next to nothing, what denoisers run outside of their compiled blocks; the results are forgotten.
+
+    cuBLAS and cuDNN are opened, and code of kernels is brought to the GPU, by the first call of each kind: a tenth of a
+    second that somebody's first step would take longer.
+    """
+    import torch
+    from torch.nn import functional
+
+    rows, channels = 64, 32
+    x = torch.ones(rows, channels, device=device, dtype=dtype)
+    image = torch.ones(1, channels, 8, 8, device=device, dtype=dtype)
+    angles = torch.ones(rows, device=device, dtype=torch.float32)
+    with torch.no_grad():
+        functional.linear(x, torch.ones(channels, channels, device=device, dtype=dtype), x[0])
+        functional.conv2d(image, torch.ones(channels, channels, 3, 3, device=device, dtype=dtype), x[0], padding=1)
+        functional.group_norm(image, channels // 2)
+        functional.layer_norm(x, (channels,))
+        functional.silu(x)
+        functional.gelu(x)
+        torch.cat([angles.exp().cos(), angles.reciprocal().sin()]).to(dtype)

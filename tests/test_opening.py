@@ -33,10 +33,15 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return folders
 
 
-def test_weights_that_were_read_ahead_are_the_same(eager_artifact: Path, read: list[str]) -> None:
+def test_weights_that_were_read_ahead_are_the_same(
+    eager_artifact: Path, read: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exercised: list[tuple[torch.device, torch.dtype]] = []
+    monkeypatch.setattr(opening, "exercise", lambda *arguments: exercised.append(arguments))
     ahead = qcompile.load(eager_artifact).transformer.state_dict()
     manifest = read_artifact(eager_artifact).manifest
     assert read == [name for name, record in manifest.components.items() if record.stored == "qcompile"]
+    assert exercised == [(torch.device("cpu"), torch.bfloat16)]
     assert "transformer" in read
     plain = qcompile.load(read_artifact(eager_artifact)).transformer.state_dict()
     assert ahead.keys() == plain.keys()

@@ -4,6 +4,7 @@ import ctypes
 from typing import Any
 
 import pytest
+import torch
 
 from qcompile import waking
 
@@ -52,3 +53,8 @@ def test_what_the_driver_refuses_is_left_to_torch(driver: Driver) -> None:
 def test_a_machine_without_a_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(waking, "DRIVER", "libcuda_that_is_not_there.so")
     waking.wake("cuda")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_what_is_run_beforehand_runs_in_every_dtype(dtype: torch.dtype) -> None:
+    waking.exercise(torch.device("cpu"), dtype)
