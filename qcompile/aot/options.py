@@ -33,7 +33,9 @@ def options_of(tuning: str, inductor: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def for_compiler(options: Mapping[str, Any]) -> dict[str, Any]:
-    """What torch's compilers are to be called with: `options` and SILENT.
+    """What torch's compilers are to be called with: `options`, SILENT, and the pass that keeps shared values.
+
+    The pass is an object, which no manifest can hold; that the packages have it, qcompile's version tells.
 
     From then on this process assembles kernels with the ptxas of torch's compile workers. Of a torch that brings one,
     only the workers use it; triton's own is of another version, so that this process found none of their kernels in
@@ -42,8 +44,10 @@ def for_compiler(options: Mapping[str, Any]) -> dict[str, Any]:
     """
     from torch._inductor.runtime.compile_tasks import _set_triton_ptxas_path
 
+    from qcompile.aot.once import KEEP_SHARED
+
     _set_triton_ptxas_path()
-    return {**SILENT, **options}
+    return {**SILENT, "post_grad_custom_post_pass": KEEP_SHARED, **options}
 
 
 def check_options(options: Mapping[str, Any], place: str) -> None:

@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 from torch._inductor.runtime import compile_tasks
 
+from qcompile.aot.once import KEEP_SHARED
 from qcompile.aot.options import SILENT, for_compiler
 
 
 def test_options_go_with_those_that_keep_torch_silent() -> None:
-    assert for_compiler({"epilogue_fusion": False}) == {**SILENT, "epilogue_fusion": False}
+    passes = {"post_grad_custom_post_pass": KEEP_SHARED}
+    assert for_compiler({"epilogue_fusion": False}) == {**SILENT, **passes, "epilogue_fusion": False}
 
 
 def test_this_process_assembles_with_the_ptxas_of_the_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
