@@ -190,7 +190,7 @@ def measured_table(folder: Path = RECIPES / "measured") -> str:
     return _table(header, rows)
 
 
-def headline(record: Path = RECIPES / "measured" / "flux_fp8_row.nvidia-h100-80gb-hbm3.json") -> str:
+def headline(record: Path = RECIPES / "measured" / "flux_fp8_row.nvidia-h200.json") -> str:
     """What a reader is told first, from one record."""
     found = read_bench(record)
     eager, compiled, aot = (found.find(arm, "step") for arm in ("eager", "jit_bf16", "aot"))
