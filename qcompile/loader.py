@@ -12,8 +12,8 @@ from accelerate import init_empty_weights
 from torch import nn
 
 from qcompile import recipe as recipes
-from qcompile.aot.bind import Binding
 from qcompile.aot.dispatch import OnUnknownShape, install
+from qcompile.aot.rehearse import rehearse
 from qcompile.aot.runtime import LoadedPackage
 from qcompile.artifact.manifest import Manifest
 from qcompile.artifact.read import Artifact
@@ -163,9 +163,7 @@ def _install(
         calls = manifest.calls if name == manifest.denoiser else None
         component = _part(loaded, manifest, name)
         install(name, component, own, calls, on_unknown_shape)
-        for item in own:
-            # Code is read and bound when it first runs: here, not in the first step of somebody's image.
-            Binding(component.get_submodule(item.package.layers[0]), item).rehearse()
+        rehearse(component, own, calls or {})
 
 
 def _recompile(

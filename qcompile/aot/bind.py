@@ -30,7 +30,7 @@ class Binding:
         Raises:
             CallError: a weight is missing or has another dtype, shape or layout than the package was built for.
         """
-        self._loaded = loaded
+        self.loaded = loaded
         self._block = loaded.package.block
         self._output = loaded.package.output
         self._weights: list[tuple[dict[str, Any], str, tuple[str, ...]] | LiftedInput] = []
@@ -85,26 +85,10 @@ class Binding:
                 )
             inputs.append(tensor)
         try:
-            return rebuild_output(self._output, self._loaded.run(inputs))
+            return rebuild_output(self._output, self.loaded.run(inputs))
         except RuntimeError:
             self.check_weights()
             raise
-
-    def rehearse(self) -> None:
-        """Run once on zeros and forget the result."""
-        call = self._loaded.package.call
-        device = next((store[leaf].device for store, leaf, _ in self._owned()), torch.device(call.device_type))
-        zeros = {
-            spec.path: torch.empty_strided(
-                spec.shape, spec.stride, dtype=getattr(torch, spec.dtype), device=device
-            ).zero_()
-            for spec in call.tensors
-        }
-        with torch.no_grad():
-            self.run(zeros)
-
-    def _owned(self) -> list[tuple[dict[str, Any], str, tuple[str, ...]]]:
-        return [entry for entry in self._weights if not isinstance(entry, LiftedInput)]
 
     def check_weights(self) -> None:
         """Compare every weight with what the package was built for.
@@ -112,7 +96,7 @@ class Binding:
         Raises:
             CallError: naming the first that differs.
         """
-        for item, entry in zip(self._loaded.package.inputs, self._weights, strict=True):
+        for item, entry in zip(self.loaded.package.inputs, self._weights, strict=True):
             if isinstance(entry, LiftedInput):
                 continue
             store, leaf, parts = entry

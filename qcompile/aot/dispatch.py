@@ -40,6 +40,14 @@ class CompiledForward:
             f"{self._name}: no package fits this call: {'; '.join(_closest(self._specs, spec_of(arguments)))}"
         )
 
+    def package_for(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> LoadedPackage:
+        """The package that runs such a call.
+
+        Raises:
+            KeyError: none does.
+        """
+        return self._bindings[call_key(leaves(self._signature.name(args, kwargs)))].loaded
+
 
 class ShapeGuard:
     """Refuses calls of a component before any of it runs, in words a caller of the pipeline can act on."""
