@@ -52,7 +52,7 @@ def run(module: ModuleType, monkeypatch: pytest.MonkeyPatch, out: Path, gpus: in
     return json.loads((out / "status.json").read_text())
 
 
-@pytest.mark.parametrize("name", ["choice", "search", "scope", "long", "kernels"])
+@pytest.mark.parametrize("name", ["choice", "search", "scope", "long", "flux", "rest", "kernels"])
 @pytest.mark.parametrize("gpus", [1, 2])
 def test_every_job_of_a_set_ends_and_its_records_are_there(
     measure_all: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, gpus: int, name: str
@@ -100,8 +100,12 @@ def test_sets_hold_what_their_jobs_need(measure_all: ModuleType) -> None:
         assert set(jobs) <= measure_all.JOBS.keys()
         assert sum(lane.eighths for lane in lanes) <= 8
         assert {lane.gpu for lane in lanes} <= {0, 1}
+        order = measure_all.in_order(jobs)
+        assert set(order) == set(jobs), name
         for job in jobs:
-            assert set(measure_all.AFTER.get(job, ())) <= set(jobs), (name, job)
+            before = {other for other in measure_all.AFTER.get(job, ()) if other in jobs}
+            assert before <= set(order[: order.index(job)]), (name, job)
+    assert {other for others in measure_all.AFTER.values() for other in others} <= measure_all.JOBS.keys()
     listed = {job for lanes in measure_all.SETS.values() for lane in lanes for job in lane.jobs}
     assert listed == measure_all.JOBS.keys()
 

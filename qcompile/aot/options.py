@@ -35,7 +35,7 @@ def options_of(tuning: str, inductor: Mapping[str, Any]) -> dict[str, Any]:
 def for_compiler(options: Mapping[str, Any]) -> dict[str, Any]:
     """What torch's compilers are to be called with: `options`, SILENT, and the pass that keeps shared values.
 
-    The pass is an object, which no manifest can hold; that the packages have it, qcompile's version tells.
+    The pass is an object, which no manifest can hold, and goes with every compilation.
 
     From then on this process assembles kernels with the ptxas of torch's compile workers. Of a torch that brings one,
     only the workers use it; triton's own is of another version, so that this process found none of their kernels in

@@ -118,7 +118,7 @@ def for_frequencies(kernels: Iterable[Kernel], num_steps: int, step_ms: float) -
 
     inductor writes what is cheap by its count of operators into every kernel that reads it; cosine and sine in float64
     are not cheap. In a step of FLUX.1-dev on an H100 such kernels took 21.6 of 114 ms, and those in their place 4.6 of
-    98 by blocks (tests/gpu/RECORD.md).
+    98 by blocks (tests/gpu/RECORD.md). `qcompile.aot.once` prevents it; artifacts made before keep their code.
 
     Args:
         kernels: the costliest, of all steps.
@@ -132,7 +132,7 @@ def for_frequencies(kernels: Iterable[Kernel], num_steps: int, step_ms: float) -
     times = sum(kernel.count for kernel in again) // num_steps
     return [
         f"kernels that compute cosines and sines of the rotary embedding anew, {times} times a step, take {share:.0%}: "
-        "compile by blocks (scope: blocks), which are given them"
+        "apply the recipe anew, since qcompile has them computed once by now, or compile by blocks (scope: blocks)"
     ]
 
 

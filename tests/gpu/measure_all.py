@@ -10,9 +10,14 @@ Sets, for two GPUs, 32 processors and 256 GB of memory (with one GPU the lanes f
     long     sdxl_int8, sdxl_fp8; beside them flux_fp8_row, GPU tests, profiles by blocks and whole, flux_fp8, the decoder
     kernels  why sdxl_int8 is slower than bfloat16: its kernels, and its layers one by one
 
+and for one GPU, half an hour:
+
+    flux     flux_fp8_row, flux_int8, blocks against the whole graph, four sizes against one, flux_autoquant
+    rest     sdxl_fp8, sdxl_int8, GPU tests, wan_fp8
+
 On two H100s `choice` took 390 s, `search` 472 beside another build, and `scope` 492 to the end of
-flux_fp8_row; the rest of it took 40 s then. `long` took 1016 s. `kernels` has not run: its
-records come from jobs like these, and name their own commands.
+flux_fp8_row; the rest of it took 40 s then. `long` took 1016 s. `kernels`, `flux` and `rest` have not run as they
+are: records come from jobs like these, and name their own commands.
 
 DIR gets each job's output, its records as soon as there are any, and status.json. A job that does not end in time is
 interrupted, and keeps what it has measured. Lanes have processors and compiler caches of their own, so that one does not slow
@@ -35,7 +40,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 RECORDS = Path("build/records")
 """Relative to ROOT, so that the commands in records are the same everywhere."""
-MEASURE = (sys.executable, "tests/gpu/measure.py", "--keep", "--records", str(RECORDS))
+MEASURE = (sys.executable, "tests/gpu/measure.py", "--records", str(RECORDS))
+KEEP = (*MEASURE, "--keep")
+"""For what a later job needs; five artifacts of FLUX.1-dev take 80 GB."""
 APPLY = (sys.executable, "tests/gpu/measure.py", "--apply")
 PROFILE = (sys.executable, "-m", "qcompile.cli", "profile", "--json")
 LAYERS = (
@@ -52,10 +59,11 @@ JOBS: dict[str, tuple[str, ...]] = {
        for family in ("flux_dev", "sdxl", "wan")},
     **{f"apply {name}": (*APPLY, name) for name in (
         "flux_autoquant", "flux_fp8_row", "whole", "four", "sdxl_unsearched")},
-    "flux_autoquant": (*MEASURE, "--applied", "flux_autoquant"),
-    **{recipe: (*MEASURE, recipe) for recipe in ("flux_fp8_row", "flux_fp8", "flux_int8", "wan_fp8", "sdxl_int8", "sdxl_fp8")},
-    "scopes": (*MEASURE, "--scopes"),
-    "shapes": (*MEASURE, "--shapes"),
+    "flux_autoquant": (*KEEP, "--applied", "flux_autoquant"),
+    "flux_fp8_row": (*KEEP, "flux_fp8_row"),
+    **{recipe: (*MEASURE, recipe) for recipe in ("flux_fp8", "flux_int8", "wan_fp8", "sdxl_int8", "sdxl_fp8")},
+    "scopes": (*KEEP, "--scopes"),
+    "shapes": (*KEEP, "--shapes"),
     **{f"profile {name}": (*PROFILE, f"build/measured/{name}") for name in (
         "flux_fp8_row", "whole", "sdxl_unsearched")},
     "layers": (sys.executable, "-m", "qcompile.cli", "plan", "--resolve", "recipes/sdxl_int8.yaml", *LAYERS, "--json"),
@@ -96,6 +104,24 @@ SETS = {
         Lane(1, 0, ("tests",)),
         Lane(1, 0, ("tests of schemes",)),
     ),
+    "flux": (
+        Lane(
+            0,
+            8,
+            (
+                "flux_dev",
+                "flux_fp8_row",
+                "flux_int8",
+                "apply four",
+                "shapes",
+                "apply whole",
+                "scopes",
+                "apply flux_autoquant",
+                "flux_autoquant",
+            ),
+        ),
+    ),
+    "rest": (Lane(0, 8, ("sdxl", "sdxl_fp8", "sdxl_int8", "tests", "wan", "wan_fp8")),),
     "kernels": (
         Lane(0, 5, ("sdxl", "apply sdxl_unsearched", "profile sdxl_unsearched")),
         Lane(1, 3, ("layers",)),
@@ -110,7 +136,7 @@ AFTER = {
     **dict.fromkeys(("tests", "tests of schemes"), ("flux_fp8_row",)),
     **dict.fromkeys(PROFILES, ("tests", "tests of schemes")),
 }
-"""Jobs of other lanes that have to be done before."""
+"""Jobs that have to be done before, where a set has them; elsewhere measure.py makes what is not there."""
 STOP_SECONDS = 20
 """What a job gets to end by itself, once it was interrupted."""
 
@@ -141,7 +167,7 @@ class Run:
         """Run jobs one after the other."""
         os.sched_setaffinity(0, cpus)  # of this thread, and of the processes that it starts
         for job in jobs:
-            for other in AFTER.get(job, ()):
+            for other in self.done.keys() & AFTER.get(job, ()):
                 self.done[other].wait(max(0.0, self.deadline - time.monotonic()))
             if self.deadline - time.monotonic() > 2 * STOP_SECONDS:
                 self.job(job, gpu, cpus)

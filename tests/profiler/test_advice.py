@@ -88,6 +88,7 @@ def frequencies(name: str = ROTARY, count: int = 190, ms: float = 67.3) -> list[
 def test_frequencies_that_each_block_computes_anew(name: str) -> None:
     (line,) = frequencies(name)
     assert "38 times a step, take 12%" in line
+    assert "apply the recipe anew" in line
     assert "scope: blocks" in line
 
 
