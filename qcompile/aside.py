@@ -40,12 +40,13 @@ def aside(model: nn.Module, during: nn.Module, device: torch.device) -> Iterator
 
 @contextmanager
 def away(model: nn.Module, device: torch.device) -> Iterator[None]:
-    """Keep the weights of `model` in the computer's memory during the body, and bring them to `device` afterwards."""
+    """Keep the weights of `model` in the computer's memory during the body, and bring them to `device` afterwards.
+
+    Not where the body fails, for lack of memory for one: whoever needs them then has to say so.
+    """
     model.to("cpu")
-    try:
-        yield
-    finally:
-        model.to(device)
+    yield
+    model.to(device)
 
 
 def compiles_later(model: nn.Module) -> bool:

@@ -50,7 +50,9 @@ def import_transformers() -> None:
     assert transformers.__file__ is not None
     models = Path(transformers.__file__).parent / "models"
     utils = transformers.utils.import_utils
-    scan = utils.create_import_structure_from_path
+    scan = getattr(utils, "create_import_structure_from_path", None)
+    if scan is None:  # another transformers, which has another way
+        return
 
     def scan_once(path: str | Path) -> object:
         return scan(models if Path(path) == models / "__init__.py" else path)

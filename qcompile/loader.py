@@ -66,7 +66,7 @@ def load(
         _recompile(recipe, manifest, loaded, where, on_unknown_shape, progress)
     elif manifest.packages and compiled:
         with stage(progress, "open packages"):
-            _install(artifact.folder, manifest, manifest.packages, loaded, where, on_unknown_shape)
+            _install(artifact.folder, manifest, manifest.packages, loaded, where, on_unknown_shape, progress)
     for index, step in enumerate(recipe.steps):
         if compiled or step.phase is not Phase.COMPILE:
             step.prepare(_part(loaded, manifest, step.owner), recipe.inductor_options(index))
@@ -155,6 +155,7 @@ def _install(
     loaded: Any,
     device: torch.device,
     on_unknown_shape: OnUnknownShape,
+    progress: Progress,
 ) -> None:
     index = device.index if device.type == "cuda" and device.index is not None else -1
     opened = [LoadedPackage(root / package.file, package, index) for package in packages]
@@ -163,7 +164,8 @@ def _install(
         calls = manifest.calls if name == manifest.denoiser else None
         component = _part(loaded, manifest, name)
         install(name, component, own, calls, on_unknown_shape)
-        rehearse(component, own, calls or {})
+        for reason in rehearse(component, own, calls or {}):
+            progress.note(f"{name}: the first step will take longer, since it could not be rehearsed for {reason}")
 
 
 def _recompile(
@@ -196,7 +198,7 @@ def _recompile(
             if step.phase is Phase.COMPILE and step.owner is not None:
                 workshop.inductor = recipe.inductor_options(index)
                 step.apply(_part(pipeline, manifest, step.owner), (), workshop)
-        _install(Path(folder), manifest, tuple(workshop.packages), pipeline, device, on_unknown_shape)
+        _install(Path(folder), manifest, tuple(workshop.packages), pipeline, device, on_unknown_shape, progress)
 
 
 def _part(loaded: Any, manifest: Manifest, owner: str | None) -> Any:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qcompile.artifact.read import Artifact, list_artifact, read_artifact, verified
-from qcompile.errors import EnvironmentMismatch, ModelError
+from qcompile.artifact.read import Artifact, listed, read_artifact, verify
+from qcompile.errors import ArtifactError, EnvironmentMismatch, ModelError
 from qcompile.imports import import_transformers, library_imports
 from qcompile.progress import Progress, Silent, stage
 from qcompile.waking import exercise, wake
 
 if TYPE_CHECKING:
     from qcompile.aot.dispatch import OnUnknownShape
+    from qcompile.artifact.manifest import Manifest
     from qcompile.artifact.stored import Ahead
     from qcompile.loader import OnMismatch
 
@@ -92,14 +94,16 @@ def open_beside_imports(
         ArtifactError: the folder is not a whole artifact.
         PlanError, MachineError: there is no such device.
     """
+    known = path if isinstance(path, Artifact) else None
+    folder = known.folder if known else Path(path).expanduser()  # type: ignore[arg-type]
     with ThreadPoolExecutor() as pool:
-        listing = pool.submit(lambda: path if isinstance(path, Artifact) else list_artifact(Path(path).expanduser()))
-        checking = pool.submit(lambda: path if isinstance(path, Artifact) else verified(listing.result()))
+        listing = pool.submit(_list, folder, known)
+        checking = pool.submit(lambda: known or verify(folder, listing.result().manifest))
         waking = pool.submit(lambda: wake(device or listing.result().manifest.environment.device)) if weights else None
         with library_imports():
             import torch  # noqa: F401 (the others need it, and two threads had better not import it at once)
 
-            reading = pool.submit(_bring, pool, listing, waking, device, compiled) if waking else None
+            reading = pool.submit(_bring, pool, folder, listing, waking, device, compiled) if waking else None
             import_transformers()
             from qcompile import loader
 
@@ -107,13 +111,40 @@ def open_beside_imports(
                 artifact = checking.result()
             loader.import_classes(artifact)
         with stage(progress, "read weights"):
-            return artifact, reading.result() if reading else {}
+            ahead = reading.result() if reading else {}
+    if ahead and not known:
+        _refuse_changes(folder, listing.result())
+    return artifact, ahead
+
+
+@dataclass(frozen=True)
+class _Listing:
+    manifest: Manifest
+    stamps: dict[str, tuple[int, ...]]
+    """What tells of each file whether it was written to, by path, as it was before its digest was computed."""
+
+
+def _list(folder: Path, known: Artifact | None) -> _Listing:
+    manifest = known.manifest if known else listed(folder)
+    return _Listing(manifest, {path: _stamp(folder / path) for path in manifest.files})
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    # The last one, when the file's record was changed, can be set by no program; the others are there for systems whose
+    # clocks are coarse.
+    found = path.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _bring(
-    pool: Executor, listing: Future[Artifact], waking: Future[None], device: str | None, compiled: bool
+    pool: Executor,
+    folder: Path,
+    listing: Future[_Listing],
+    waking: Future[None],
+    device: str | None,
+    compiled: bool,
 ) -> dict[str, Ahead]:
-    """Bring weights to a GPU as they are; nobody looks into them before their digests were found to hold."""
+    """Bring files of weights to a GPU, by component, as they are: their digests may not have been compared yet."""
     import torch
 
     from qcompile.artifact.stored import read_ahead
@@ -121,14 +152,28 @@ def _bring(
 
     # torch holds the interpreter's lock while it waits for a driver that is about to wake.
     waking.result()
-    artifact = listing.result()
-    where = device_of(artifact.manifest, device, compiled)
+    manifest = listing.result().manifest
+    where = device_of(manifest, device, compiled)
     if where.type not in READ_AHEAD:
         return {}
     # What fails there fails in the first step too, if that needs it.
-    pool.submit(exercise, where, getattr(torch, artifact.manifest.model.dtype))
-    components = artifact.manifest.components.items()
-    return {name: read_ahead(artifact.folder / name, where) for name, held in components if held.stored == "qcompile"}
+    pool.submit(exercise, where, getattr(torch, manifest.model.dtype))
+    components = manifest.components.items()
+    return {name: read_ahead(folder / name, where) for name, held in components if held.stored == "qcompile"}
+
+
+def _refuse_changes(folder: Path, listing: _Listing) -> None:
+    """Refuse an artifact that was written to since: what was brought may be something else than what was compared.
+
+    Raises:
+        ArtifactError: naming the file.
+    """
+    for path, before in listing.stamps.items():
+        if _stamp(folder / path) != before:
+            raise ArtifactError(
+                "changed_file",
+                f"{folder / path} was written to while it was loaded. Load the artifact once it is there as a whole.",
+            )
 
 
 def open_artifact(path: str | Path, compiled: bool = True, trust_compiled: bool = False) -> Artifact:

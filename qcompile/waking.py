@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     import torch
 
 DRIVER = "libcuda.so.1"
+MOST_DIGITS = 4
+"""Of a GPU's number."""
 
 
 def wake(device: str) -> None:
@@ -21,7 +23,7 @@ def wake(device: str) -> None:
         device: `cpu`, `cuda` or `cuda:N`; anything else is for others to refuse.
     """
     kind, _, number = device.partition(":")
-    if kind != "cuda" or not (number or "0").isdecimal():
+    if kind != "cuda" or not (number or "0").isdecimal() or len(number) > MOST_DIGITS:
         return
     try:
         driver = ctypes.CDLL(DRIVER)

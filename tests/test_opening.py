@@ -4,6 +4,7 @@ import dataclasses
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import torch
 
 import qcompile
 from qcompile import loader, opening
-from qcompile.artifact import stored
+from qcompile.artifact import read as reading
+from qcompile.artifact import stored, tensors
 from qcompile.artifact.read import read_artifact
 from qcompile.errors import ArtifactError, MachineError, ModelError, PlanError
 from qcompile.progress import Silent
@@ -91,13 +93,50 @@ def test_without_weights(eager_artifact: Path, read: list[str]) -> None:
 def test_nothing_is_made_of_weights_before_digests_hold(
     eager_artifact: Path, read: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stored, "read_stored", lambda *_: pytest.fail("these bytes are nobody's weights"))
+    monkeypatch.setattr(tensors, "read_stored", lambda *_: pytest.fail("these bytes are nobody's weights"))
     folder = shutil.copytree(eager_artifact, tmp_path / "changed")
     with next((folder / "transformer").glob("*.safetensors")).open("r+b") as file:
         file.seek(-1, 2)
         file.write(b"\x7f")
     with pytest.raises(ArtifactError, match="its digest differs"):
         qcompile.load(folder)
+
+
+@pytest.mark.parametrize("digests_first", [False, True])
+def test_a_file_that_is_written_to_meanwhile_is_refused(
+    digests_first: bool, eager_artifact: Path, read: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(eager_artifact, tmp_path / "changed")
+    file = next((folder / "transformer").glob("*.safetensors"))
+    whole = file.read_bytes()
+    if not digests_first:
+        file.write_bytes(whole[:-64] + bytes(64))  # room is made for a file before it has come as a whole
+    done = threading.Event()
+    ahead, digests = stored.read_ahead, reading._check_digests
+
+    def read_ahead(folder: Path, device: torch.device) -> Any:
+        if digests_first:
+            assert done.wait(60)
+        found = ahead(folder, device)
+        if folder.name == "transformer" and not digests_first:
+            file.write_bytes(whole)
+            done.set()
+        return found
+
+    def check_digests(*arguments: Any) -> None:
+        if not digests_first:
+            assert done.wait(60)
+        digests(*arguments)
+        if digests_first:
+            file.write_bytes(whole[:-64] + bytes(64))
+            done.set()
+
+    monkeypatch.setattr(stored, "read_ahead", read_ahead)
+    monkeypatch.setattr(reading, "_check_digests", check_digests)
+    with pytest.raises(ArtifactError, match=f"{file.name} was written to while it was loaded"):
+        qcompile.load(folder)
+    file.write_bytes(whole)
+    assert qcompile.load(read_artifact(folder))
 
 
 def test_no_file_of_another_size_is_read(eager_artifact: Path, read: list[str], tmp_path: Path) -> None:

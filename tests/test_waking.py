@@ -36,7 +36,7 @@ def test_the_context_of_a_gpu_is_made(driver: Driver, device: str, index: int) -
     assert driver.asked == [("cuInit", 0), ("cuDeviceGet", index), ("cuDevicePrimaryCtxRetain",)]
 
 
-@pytest.mark.parametrize("device", ["cpu", "meta", "cuda:x", "gpu0", ""])
+@pytest.mark.parametrize("device", ["cpu", "meta", "cuda:x", "gpu0", "", "cuda:99999999999999999999"])
 def test_what_is_no_gpu_is_left_alone(driver: Driver, device: str) -> None:
     waking.wake(device)
     assert driver.asked == []

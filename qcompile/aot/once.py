@@ -43,7 +43,11 @@ _MOVES = {
 
 
 class KeepShared(CustomGraphPass):  # type: ignore[misc]
-    """A pass over the graph that inductor is about to lower. It changes no operation, so values stay as they are."""
+    """A pass over the graph that inductor is about to lower. It changes no operation.
+
+    Values stay as they are, too, with the casts that `options.BASE` has inductor emulate: where those are turned off, a
+    value of low precision is rounded where it is kept.
+    """
 
     def __call__(self, graph: fx.Graph) -> None:
         for node in shared(graph):

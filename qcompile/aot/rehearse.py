@@ -7,7 +7,7 @@ and kernels are brought to the GPU. So the component runs as well, with what its
 
 import ast
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -20,28 +20,42 @@ from qcompile.aot.dispatch import CompiledForward
 from qcompile.aot.runtime import LoadedPackage
 from qcompile.package import CallSpec, TensorSpec
 
+REFUSALS = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError)
+"""What code raises that can't do with zeros."""
 
-def rehearse(module: nn.Module, loaded: list[LoadedPackage], calls: Mapping[str, CallSpec]) -> None:
-    """Run each package once, and `module` once for each of `calls`.
+
+def rehearse(module: nn.Module, loaded: list[LoadedPackage], calls: Mapping[str, CallSpec]) -> list[str]:
+    """Run each package once, and `module` once for each of `calls`. What cuDNN chooses serves the thread that loads.
 
     Args:
         module: the component, its packages installed.
         loaded: packages of this component.
         calls: the component's own call specs by shape label; none where only its parts are called.
 
+    Returns:
+        Why `module` could not run, one line for each of `calls` that it refused: code that looks into values may refuse
+        zeros, which says nothing about a real call.
+
     Raises:
         CallError: a layer's weights are not those that its package was built for.
-        RuntimeError: compiled code failed.
+        RuntimeError: compiled code failed, or the GPU is not to be used any more.
     """
+    refused = []
     with torch.no_grad():
         given = {item: _run(module.get_submodule(item.package.layers[0]), item) for item in loaded}
         if isinstance(module.forward, CompiledForward):  # nothing is around it
-            return
+            return []
         with _in_place_of_packages(module, given):
-            for spec in calls.values():
-                # Code that looks into values may refuse zeros; it says nothing about a real call.
-                with suppress(Exception):
+            for label, spec in calls.items():
+                try:
                     invoke(module, zeros_for(spec, _device(module, spec)))
+                    if spec.device_type == "cuda":
+                        torch.cuda.synchronize(_device(module, spec))
+                except torch.AcceleratorError:
+                    raise
+                except REFUSALS as error:
+                    refused.append(f"{label}: {type(error).__name__}: {str(error).strip().partition(chr(10))[0]}")
+    return refused
 
 
 def zeros_for(spec: CallSpec, device: torch.device) -> Arguments:

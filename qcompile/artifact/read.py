@@ -1,4 +1,4 @@
-"""Folder -> verified `Artifact`. Everything is checked before anything is opened; nothing is executed."""
+"""Folder -> verified `Artifact`. Everything is checked before anything is made of a file; nothing is executed."""
 
 import json
 import os
@@ -27,6 +27,8 @@ from qcompile.artifact.write import file_digest
 from qcompile.errors import ArtifactError
 
 MAX_MANIFEST_BYTES = 256 << 20
+DIGESTS = 8
+"""Files whose digests are computed side by side."""
 MODEL_CARD = "README.md"
 """Like hidden entries at the top, a hosting service may add it to the folder; nothing opens it."""
 
@@ -77,13 +79,14 @@ def read_artifact(folder: str | Path, allow_links: bool = False) -> Artifact:
     Raises:
         ArtifactError: with `fault` one of `qcompile.artifact.manifest.FAULTS`.
     """
-    return verified(list_artifact(folder, allow_links))
+    folder = Path(folder)
+    return verify(folder, listed(folder, allow_links))
 
 
-def list_artifact(folder: str | Path, allow_links: bool = False) -> Artifact:
-    """Read what an artifact folder says of itself: every file is there and of the right size, by its manifest.
+def listed(folder: Path, allow_links: bool = False) -> Manifest:
+    """The manifest of a folder in which all files that it lists, and no others, are there and of the right size.
 
-    Not that a file holds what it should: nothing may be made of one before `verified` has looked.
+    What is in them is not known yet: nothing may be made of one before `verify` has looked.
 
     Args:
         folder: the artifact.
@@ -92,25 +95,24 @@ def list_artifact(folder: str | Path, allow_links: bool = False) -> Artifact:
     Raises:
         ArtifactError: as `read_artifact` does.
     """
-    folder = Path(folder)
     with _readable(folder):
         manifest = _read_manifest(folder, allow_links)
         _check_paths(folder, manifest)
         _check_listing(folder, manifest, allow_links)
         _check_sizes(folder, manifest)
-    return Artifact(folder, manifest)
+    return manifest
 
 
-def verified(artifact: Artifact) -> Artifact:
-    """The same artifact, once its files are what its manifest says, by their digests.
+def verify(folder: Path, manifest: Manifest) -> Artifact:
+    """The artifact in a folder whose files were `listed`, once their digests are those that its manifest says.
 
     Raises:
         ArtifactError: as `read_artifact` does.
     """
-    with _readable(artifact.folder):
-        _check_digests(artifact.folder, artifact.manifest)
-        check_classes(artifact.folder, artifact.manifest)
-    return artifact
+    with _readable(folder):
+        _check_digests(folder, manifest)
+        check_classes(folder, manifest)
+    return Artifact(folder, manifest)
 
 
 @contextmanager
@@ -231,7 +233,7 @@ def _check_digests(folder: Path, manifest: Manifest) -> None:
         return None
 
     # hashlib lets go of the interpreter lock, so that files are read side by side.
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(DIGESTS) as pool:
         for fault in pool.map(check, manifest.files.items()):
             if fault is not None:
                 raise fault

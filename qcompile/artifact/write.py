@@ -47,11 +47,15 @@ def _forget_origin(folder: Path) -> None:
             path.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+def _memory(size: int) -> mmap.mmap:
+    return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+
+
 def file_digest(path: Path) -> str:
     """sha256 of a file's content."""
     digest = hashlib.sha256()
     # Memory from the system rather than a bytearray, which is filled with zeros while the interpreter lock is held.
-    with path.open("rb", buffering=0) as file, mmap.mmap(-1, READ_BYTES) as buffer:
+    with path.open("rb", buffering=0) as file, _memory(READ_BYTES) as buffer:
         while count := file.readinto(buffer):
             with memoryview(buffer) as whole, whole[:count] as piece:
                 digest.update(piece)

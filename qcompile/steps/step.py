@@ -87,7 +87,7 @@ class Workshop:
     part_calls: Callable[[str, str], Mapping[str, Arguments]] | None = None
     """Captures the arguments of a part of a component, `("vae", "decoder")`, from real calls, by shape label."""
     alone: Callable[[], AbstractContextManager[None]] = nullcontext
-    """Keeps the denoiser's weights off the GPU in its body, where other components are compiled, and run on the way."""
+    """Keeps the denoiser's weights off the GPU in its body, where an autoencoder is compiled, and run on the way."""
     packages: list[Package] = field(default_factory=list)
     """What compile steps built; the runner installs and records it."""
 

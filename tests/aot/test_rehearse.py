@@ -12,6 +12,7 @@ from torch import fx, nn
 import qcompile
 from aot.test_export import RunsGraph
 from aot.tiny import Model, make_call, make_model
+from qcompile import loader
 from qcompile.aot.callspec import leaves, spec_of
 from qcompile.aot.capture import capture_calls
 from qcompile.aot.dispatch import CompiledForward, install
@@ -19,6 +20,7 @@ from qcompile.aot.rehearse import rehearse, zeros_for
 from qcompile.artifact.read import read_artifact
 from qcompile.errors import CallError
 from qcompile.modules import repeated_blocks
+from qcompile.progress import Silent
 
 CALL = make_call()
 SPECS = {"a": spec_of(CALL)}
@@ -64,7 +66,7 @@ def test_each_package_runs_once_and_all_around_them_too(ran: Counter[str]) -> No
     expected = model(**CALL)
     package = installed(model)
     ran.clear()
-    rehearse(model, [package], SPECS)
+    assert rehearse(model, [package], SPECS) == []
     assert package.runs == 1
     assert ran == {"Linear": 1, "Block": 3, "Model": 1}
     torch.testing.assert_close(model(**CALL), expected)
@@ -90,7 +92,7 @@ def test_code_that_refuses_zeros_is_left_for_a_real_call(monkeypatch: pytest.Mon
         return forward(hidden)
 
     monkeypatch.setattr(model.embed, "forward", refuses)
-    rehearse(model, [package], SPECS)
+    assert rehearse(model, [package], SPECS) == ["a: ValueError: nothing to embed"]
     model(**CALL)
     assert package.runs == 1 + 3
 
@@ -133,3 +135,16 @@ def test_a_loaded_pipeline_has_run_its_denoiser(compiled_artifact: Path, ran: Co
     assert not isinstance(pipeline.transformer.forward, CompiledForward)
     blocks = repeated_blocks(pipeline.transformer).values()
     assert all(isinstance(block.forward, CompiledForward) for block in blocks)
+
+
+@pytest.mark.slow
+def test_a_rehearsal_that_was_refused_is_told(compiled_artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    notes: list[str] = []
+    monkeypatch.setattr(Silent, "note", lambda self, text: notes.append(text))
+    qcompile.load(compiled_artifact)
+    assert notes == []
+    monkeypatch.setattr(loader, "rehearse", lambda *_: ["96x96_b1: ValueError: all zeros"])
+    qcompile.load(compiled_artifact)
+    assert notes == [
+        "transformer: the first step will take longer, since it could not be rehearsed for 96x96_b1: ValueError: all zeros"
+    ]
