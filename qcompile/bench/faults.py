@@ -9,7 +9,7 @@ import torch
 from qcompile.errors import QcompileError
 
 try:
-    from triton.errors import TritonError  # type: ignore[import-not-found,unused-ignore]
+    from triton.errors import TritonError  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
     _OF_TRITON: tuple[type[Exception], ...] = (TritonError,)
 except ImportError:  # a build of torch for CPUs comes without it
