@@ -77,13 +77,14 @@ def zeros_for(spec: CallSpec, device: torch.device) -> Arguments:
 
 
 def _nested(value: Any) -> Any:
-    """Dicts by number are sequences."""
+    """Dicts by number are sequences. No spec tells lists from tuples: sizes come as tuples, many in lists."""
     if not isinstance(value, dict):
         return value
     inner = {name: _nested(item) for name, item in value.items()}
     if not all(name.isdecimal() for name in inner):
         return inner
-    return tuple(inner.get(str(index)) for index in range(1 + max(map(int, inner))))
+    items = [inner.get(str(index)) for index in range(1 + max(map(int, inner)))]
+    return items if any(isinstance(item, list | tuple) for item in items) else tuple(items)
 
 
 def _run(layer: nn.Module, item: LoadedPackage) -> Any:

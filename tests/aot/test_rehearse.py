@@ -112,15 +112,17 @@ def test_zeros_fit_the_call_that_they_stand_for() -> None:
         "added": {"ids": torch.randn(1, 6), "scale": 1.5},
         "rotary": (torch.randn(4, 2), torch.randn(4, 2).bfloat16()),
         "lengths": [7, 9],
+        "sizes": [[(1, 4, 6)]],
         "name": "x",
         "return_dict": False,
     }
     made = zeros_for(spec_of(call), torch.device("cpu"))
     assert spec_of(made).key() == spec_of(call).key()
-    assert list(made) == ["sample", "timestep", "added", "rotary", "lengths", "name", "return_dict"]
+    assert list(made) == ["sample", "timestep", "added", "rotary", "lengths", "sizes", "name", "return_dict"]
     assert made["sample"].is_contiguous(memory_format=torch.channels_last)
     assert not any(leaf.any() for leaf in leaves(made).values() if isinstance(leaf, torch.Tensor))
     assert (made["added"]["scale"], made["lengths"], made["return_dict"]) == (1.5, (7, 9), False)
+    assert made["sizes"] == [[(1, 4, 6)]]
     with pytest.raises(ValueError, match="malformed"):
         zeros_for(spec_of(call | {"dtype": torch.bfloat16}), torch.device("cpu"))
 

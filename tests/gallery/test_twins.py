@@ -15,6 +15,8 @@ from gallery.cases import CASES, FAMILIES, Case
 from gallery.conftest import Folder
 from gallery.lora import lora_in_place
 from qcompile import recipe as recipes
+from qcompile.aot.callspec import invoke, spec_of
+from qcompile.aot.rehearse import zeros_for
 from qcompile.images import paint
 from qcompile.noise import quiet_libraries
 from qcompile.pipeline import load_pipeline, meta_pipeline, models_of
@@ -92,6 +94,18 @@ def test_models_without_weights_have_the_dtypes_of_real_ones(name: str, twin: Fo
         meta = models_of(meta_pipeline(twin(name), torch.bfloat16))
     for component, model in real.items():
         assert dtypes(meta[component]) == dtypes(model)
+
+
+@pytest.mark.parametrize("case", COMPILED, ids=lambda case: case.recipe)
+def test_a_denoiser_can_be_rehearsed(case: Case, twin: Folder, tmp_path: Path) -> None:
+    recipe = recipe_for_twin(case, twin(case.family), tmp_path / "lora", compiled=False)
+    with quiet_libraries(), torch.no_grad():
+        subject = subject_of_pipeline(recipe, load_pipeline(twin(case.family), torch.bfloat16, torch.device("cpu")))
+        for call in subject.calls().values():
+            zeros = zeros_for(spec_of(call), torch.device("cpu"))
+            assert spec_of(zeros).key() == spec_of(call).key()
+            (output,) = invoke(subject.components[subject.denoiser], zeros)
+            assert isinstance(output, torch.Tensor)
 
 
 @pytest.mark.parametrize("case", READY, ids=lambda case: case.recipe)
