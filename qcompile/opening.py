@@ -112,7 +112,7 @@ def open_beside_imports(
             loader.import_classes(artifact)
         with stage(progress, "read weights"):
             ahead = reading.result() if reading else {}
-    if ahead and not known:
+    if ahead:
         _refuse_changes(folder, listing.result())
     return artifact, ahead
 
@@ -121,18 +121,26 @@ def open_beside_imports(
 class _Listing:
     manifest: Manifest
     stamps: dict[str, tuple[int, ...]]
-    """What tells of each file whether it was written to, by path, as it was before its digest was computed."""
+    """What tells of each file whether it was written to, by path, as it was before its digest was computed.
+
+    None where digests were compared long ago: what happens to files after that is not looked for.
+    """
 
 
 def _list(folder: Path, known: Artifact | None) -> _Listing:
-    manifest = known.manifest if known else listed(folder)
+    if known:
+        return _Listing(known.manifest, {})
+    manifest = listed(folder)
     return _Listing(manifest, {path: _stamp(folder / path) for path in manifest.files})
 
 
 def _stamp(path: Path) -> tuple[int, ...]:
     # The last one, when the file's record was changed, can be set by no program; the others are there for systems whose
     # clocks are coarse.
-    found = path.stat()
+    try:
+        found = path.stat()
+    except OSError:
+        return ()
     return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
@@ -172,7 +180,7 @@ def _refuse_changes(folder: Path, listing: _Listing) -> None:
         if _stamp(folder / path) != before:
             raise ArtifactError(
                 "changed_file",
-                f"{folder / path} was written to while it was loaded. Load the artifact once it is there as a whole.",
+                f"{folder / path} was written to, or moved, while it was loaded. Load the artifact once it is there as a whole.",
             )
 
 

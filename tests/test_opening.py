@@ -133,7 +133,7 @@ def test_a_file_that_is_written_to_meanwhile_is_refused(
 
     monkeypatch.setattr(stored, "read_ahead", read_ahead)
     monkeypatch.setattr(reading, "_check_digests", check_digests)
-    with pytest.raises(ArtifactError, match=f"{file.name} was written to while it was loaded"):
+    with pytest.raises(ArtifactError, match=f"{file.name} was written to, or moved, while it was loaded"):
         qcompile.load(folder)
     file.write_bytes(whole)
     assert qcompile.load(read_artifact(folder))
