@@ -180,7 +180,7 @@ def _refuse_changes(folder: Path, listing: _Listing) -> None:
         if _stamp(folder / path) != before:
             raise ArtifactError(
                 "changed_file",
-                f"{folder / path} was written to, or moved, while it was loaded. Load the artifact once it is there as a whole.",
+                f"{folder / path} was written to, or moved, while it was loaded. Load it once it is there as a whole.",
             )
 
 
