@@ -116,7 +116,9 @@ def test_an_interrupted_measurement_waits_for_what_it_has_started(tmp_path: Path
 import os, signal, subprocess, sys, threading
 sys.path[:0] = [{str(ROOT / "tests" / "gpu")!r}, {str(ROOT)!r}]
 import measure
-child = "import pathlib, time\\ntry: print('up', flush=True); time.sleep(60)\\n" \
+# Whoever started these tests in the background may have left it ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+child = "import pathlib, signal, time\\nsignal.signal(signal.SIGINT, signal.default_int_handler)\\ntry: print('up', flush=True); time.sleep(60)\\n" \
     "except KeyboardInterrupt: time.sleep(2); pathlib.Path({str(tmp_path / "record")!r}).write_text('measured')"
 real = subprocess.Popen
 def started(words, **options):
