@@ -19,6 +19,7 @@ from qcompile.artifact.manifest import Manifest
 from qcompile.artifact.read import Artifact
 from qcompile.artifact.stored import Ahead
 from qcompile.artifact.tensors import read_tensors
+from qcompile.deferred import deferred_imports
 from qcompile.devices import device_of
 from qcompile.environment import current, rejections
 from qcompile.errors import EnvironmentMismatch, ModelError
@@ -119,9 +120,10 @@ def _load_pipeline(artifact: Artifact, recipe: Recipe, device: torch.device, ahe
     try:
         # Of the class itself: DiffusionPipeline's own from_pretrained does not see which components are optional, and
         # loads an optional one (Wan's transformer) from its folder although it is given here.
-        pipeline = find_class("diffusers", manifest.model.class_name).from_pretrained(
-            str(folder), dtype=dtype, local_files_only=True, use_safetensors=True, **models
-        )
+        with deferred_imports():  # a scheduler imports all those that it could be exchanged for
+            pipeline = find_class("diffusers", manifest.model.class_name).from_pretrained(
+                str(folder), dtype=dtype, local_files_only=True, use_safetensors=True, **models
+            )
     except (OSError, ValueError, RuntimeError, AttributeError) as error:
         raise ModelError(f"{folder}: diffusers can't load it: {str(error).strip().splitlines()[0]}") from error
     for part in pipeline.components.values():

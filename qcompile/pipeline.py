@@ -10,6 +10,7 @@ import torch
 import transformers
 from torch import nn
 
+from qcompile.deferred import deferred_imports
 from qcompile.errors import ModelError, PlanError, nearest
 from qcompile.source import component_classes, model_index
 
@@ -24,9 +25,10 @@ def load_pipeline(folder: Path, dtype: torch.dtype, device: torch.device) -> dif
         ModelError: diffusers can't load it.
     """
     try:
-        pipeline = diffusers.DiffusionPipeline.from_pretrained(
-            str(folder), dtype=dtype, local_files_only=True, use_safetensors=True
-        )
+        with deferred_imports():  # a scheduler imports all those that it could be exchanged for
+            pipeline = diffusers.DiffusionPipeline.from_pretrained(
+                str(folder), dtype=dtype, local_files_only=True, use_safetensors=True
+            )
     except (ImportError, OSError, ValueError, RuntimeError, AttributeError) as error:
         raise ModelError(f"{folder}: diffusers can't load it: {str(error).strip().splitlines()[0]}") from error
     for component in models_of(pipeline).values():

@@ -1,5 +1,7 @@
 """Every recipe of the gallery, applied to a shrunken twin of the model it names, and loaded again."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +113,26 @@ def test_a_denoiser_can_be_rehearsed(case: Case, twin: Folder, tmp_path: Path) -
 @pytest.mark.parametrize("case", READY, ids=lambda case: case.recipe)
 def test_apply(case: Case, twin: Folder, tmp_path: Path) -> None:
     check(case, recipe_for_twin(case, twin(case.family), tmp_path / "lora", compiled=False), tmp_path / "artifact")
+
+
+def test_loading_does_without_scipy(twin: Folder, tmp_path: Path) -> None:
+    # SDXL's scheduler imports each one that it could be exchanged for, some of which import scipy.
+    case = next(case for case in READY if case.recipe == "sdxl_fp8")
+    recipe = recipe_for_twin(case, twin(case.family), tmp_path / "lora", compiled=False)
+    (tmp_path / f"{recipe.name}.yaml").write_text(yaml.safe_dump(recipe.data))
+    qcompile.apply(tmp_path / f"{recipe.name}.yaml", out=tmp_path / "artifact")
+    program = f"""
+import sys
+import qcompile
+pipe = qcompile.load({str(tmp_path / "artifact")!r})
+print([name for name in ("scipy.stats", "scipy.integrate") if name in sys.modules])
+print("KDPM2AncestralDiscreteScheduler" in [kind.__name__ for kind in pipe.scheduler.compatibles])
+pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config, use_beta_sigmas=True)
+pipe.scheduler.set_timesteps(3)
+print(len(pipe.scheduler.sigmas))
+"""
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert found.stdout.splitlines() == ["[]", "True", "4"]
 
 
 @pytest.mark.long
