@@ -97,6 +97,9 @@ MEASUREMENTS = {
         (FEW_STEPS, *NO_DESCENT),
         ("--arms", "eager,jit_bf16,aot,aot_graphs", *STEPS[2:]),
     ),
+    "sdxl_bf16": Measurement(
+        "sdxl", (FEW_STEPS,), ("--arms", "eager,jit_bf16,aot,aot_graphs", *STEPS[2:]), ("sdxl_fp8",)
+    ),
     "wan_fp8": Measurement(
         "wan",
         # What is measured is one step, and 50 of them take minutes where apply compares with the original.

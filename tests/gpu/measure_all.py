@@ -13,11 +13,12 @@ Sets, for two GPUs, 32 processors and 256 GB of memory (with one GPU the lanes f
 and for one GPU, half an hour:
 
     flux     flux_fp8_row, flux_int8, blocks against the whole graph, four sizes against one, flux_autoquant
-    rest     sdxl_fp8, sdxl_int8, GPU tests, wan_fp8
+    rest     sdxl_fp8 and its first step, sdxl_int8, GPU tests
+    more     wan_fp8, flux_fp8, flux_bf16, GPU tests of schemes, sdxl_bf16 beside sdxl_fp8
 
 On two H100s `choice` took 390 s, `search` 472 beside another build, and `scope` 492 to the end of
-flux_fp8_row; the rest of it took 40 s then. `long` took 1016 s. `kernels`, `flux` and `rest` have not run as they
-are: records come from jobs like these, and name their own commands.
+flux_fp8_row; the rest of it took 40 s then. `long` took 1016 s. `rest` took 1475 s on an H200. `kernels` and `flux` have not
+run as they are: records come from jobs like these, and name their own commands.
 
 DIR gets each job's output, its records as soon as there are any, and status.json. A job that does not end in time is
 interrupted, and keeps what it has measured. Lanes have processors and compiler caches of their own, so that one does not slow
@@ -61,7 +62,10 @@ JOBS: dict[str, tuple[str, ...]] = {
         "flux_autoquant", "flux_fp8_row", "whole", "four", "sdxl_unsearched")},
     "flux_autoquant": (*KEEP, "--applied", "flux_autoquant"),
     "flux_fp8_row": (*KEEP, "flux_fp8_row"),
-    **{recipe: (*MEASURE, recipe) for recipe in ("flux_fp8", "flux_int8", "wan_fp8", "sdxl_int8", "sdxl_fp8")},
+    "sdxl_fp8": (*KEEP, "sdxl_fp8"),
+    "first step": (sys.executable, "tests/gpu/first_step.py", "build/measured/sdxl_fp8"),
+    **{recipe: (*MEASURE, recipe) for recipe in (
+        "flux_fp8", "flux_bf16", "flux_int8", "wan_fp8", "sdxl_int8", "sdxl_bf16")},
     "scopes": (*KEEP, "--scopes"),
     "shapes": (*KEEP, "--shapes"),
     **{f"profile {name}": (*PROFILE, f"build/measured/{name}") for name in (
@@ -121,7 +125,10 @@ SETS = {
             ),
         ),
     ),
-    "rest": (Lane(0, 8, ("sdxl", "sdxl_fp8", "sdxl_int8", "tests", "wan", "wan_fp8")),),
+    "rest": (Lane(0, 8, ("sdxl", "sdxl_fp8", "first step", "sdxl_int8", "tests")),),
+    "more": (
+        Lane(0, 8, ("wan", "wan_fp8", "flux_dev", "flux_fp8", "flux_bf16", "tests of schemes", "sdxl", "sdxl_bf16")),
+    ),
     "kernels": (
         Lane(0, 5, ("sdxl", "apply sdxl_unsearched", "profile sdxl_unsearched")),
         Lane(1, 3, ("layers",)),
