@@ -93,6 +93,11 @@ def test_make_targets_exist() -> None:
         assert found.returncode == 0, found.stderr
 
 
+def test_the_demo_ends_with_the_report() -> None:
+    found = subprocess.run(["make", "-n", "demo"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert re.search(r"qcompile report .* --out build/demo/report\.html\n$", found.stdout)
+
+
 def test_snippets_are_python() -> None:
     for snippet in blocks("python"):
         ast.parse(snippet)

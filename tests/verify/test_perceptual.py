@@ -1,12 +1,14 @@
-"""CLIP scores with a tiny model of random weights, in the format of real ones."""
+"""CLIP scores with a tiny model of random weights, in the format of real ones; LPIPS with stand-ins."""
 
 import json
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from qcompile.errors import ModelError
+from qcompile.errors import MachineError, ModelError
 from qcompile.quality.tasks import Task
 from qcompile.verify.perceptual import Metrics, open_metrics
 
@@ -54,6 +56,48 @@ def test_nothing_is_measured_that_was_not_asked_for() -> None:
     image = np.zeros((8, 8, 3), np.uint8)
     assert open_metrics(lpips=False, clip=None) == Metrics()
     assert Metrics().figures([image], [image], [Task("a", 0)]) == {}
+
+
+@pytest.fixture
+def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Stand-ins for torchmetrics and torchvision, whose wheels bring CUDA's torch; torch's own folder is elsewhere."""
+    lpip = """
+class LearnedPerceptualImagePatchSimilarity:
+    def __init__(self, net_type, normalize):
+        assert (net_type, normalize) == ("alex", True)  # normalize: values are 0 to 1, not -1 to 1
+    def eval(self):
+        return self
+    def __call__(self, one, other):
+        assert one.shape == other.shape == (1, 3, 4, 8) and one.min() >= 0 and one.max() <= 1
+        return (one - other).abs().mean()
+"""
+    models = "class AlexNet_Weights:\n    class IMAGENET1K_V1:\n        url = 'https://example.org/alexnet-1.pth'\n"
+    for name, text in {"torchmetrics/image/lpip.py": lpip, "torchvision/models.py": models}.items():
+        file = tmp_path / "packages" / name
+        file.parent.mkdir(parents=True)
+        file.write_text(text)
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("torchmetrics", "torchvision")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(tmp_path / "packages")
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path / "hub"))
+    yield tmp_path / "hub" / "checkpoints" / "alexnet-1.pth"
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("torchmetrics", "torchvision")]:
+        del sys.modules[name]
+
+
+def test_lpips_is_a_distance_of_images(packages: Path) -> None:
+    packages.parent.mkdir(parents=True)
+    packages.touch()
+    black, grey, white = (np.full((4, 8, 3), value, np.uint8) for value in (0, 51, 255))
+    metrics = open_metrics(lpips=True, clip=None)
+    tasks = [Task("a", 0)] * 3
+    assert metrics.figures([grey], [grey], tasks[:1]) == {"lpips": 0}
+    assert metrics.figures([black, grey, white], [black] * 3, tasks)["lpips"] == pytest.approx(0.2)
+
+
+def test_weights_of_lpips_are_not_fetched(packages: Path) -> None:
+    with pytest.raises(MachineError, match="Put https://example.org/alexnet-1.pth at .*checkpoints/alexnet-1.pth"):
+        open_metrics(lpips=True, clip=None)
 
 
 def test_a_folder_without_a_clip_model(tmp_path: Path) -> None:
