@@ -64,9 +64,19 @@ def runs_on(recipe: Recipe) -> str:
 
 
 def measured_of(name: str, folder: Path) -> str:
-    """Links to the records of a recipe, `measured/NAME.MACHINE.json`."""
-    records = sorted((folder / "measured").glob(f"{name}.*.json"))
-    return ", ".join(f"[{path.stem.removeprefix(f'{name}.')}](measured/{path.name})" for path in records) or "not yet"
+    """Links to the records of a recipe, `measured/NAME.MACHINE.json`, with what those of `qcompile bench` say."""
+    found = []
+    for path in sorted((folder / "measured").glob(f"{name}.*.json")):
+        link = f"[{path.stem.removeprefix(f'{name}.')}](measured/{path.name})"
+        record = read_bench(path) if is_of_bench(path) else None
+        step, ratio = (record.find("aot", "step"), record.ratio("jit_bf16", "aot")) if record else (None, None)
+        found.append(f"{link}: {step.value:.1f} ms, {ratio.value:.2f} x" if step and ratio else link)
+    return "; ".join(found) or "not yet"
+
+
+def is_of_bench(path: Path) -> bool:
+    """Whether a record is one of `qcompile bench`."""
+    return bool(json.loads(path.read_text(encoding="utf-8")).get("format") == FORMAT)
 
 
 def schemes_of(recipe: Recipe) -> list[str]:
@@ -164,7 +174,7 @@ def measured_table(folder: Path = RECIPES / "measured") -> str:
     """One row for each record of `qcompile bench` on a GPU."""
     rows = []
     for path in sorted(folder.glob("*.json")):
-        if json.loads(path.read_text(encoding="utf-8")).get("format") != FORMAT:
+        if not is_of_bench(path):
             continue
         record = read_bench(path)
         steps = [record.find(arm, "step") for arm in ("eager", "jit_bf16", "jit", "aot")]

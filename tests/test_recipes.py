@@ -1,6 +1,7 @@
 """Every recipe of the project is well formed, fits its model, is in the catalogue, and says for whom it is."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -104,10 +105,12 @@ def test_a_new_recipe_comes_into_the_catalogue(tmp_path: Path) -> None:
     assert "a\\|b" in table
     assert "| not yet |" in table
     (tmp_path / "measured").mkdir()
-    (tmp_path / "measured" / "mine.h200.json").touch()
-    assert "| [h200](measured/mine.h200.json) |" in tables.recipe_table(tmp_path)
+    shutil.copy(RECIPES / "measured" / "flux_fp8.nvidia-h200.json", tmp_path / "measured" / "mine.h200.json")
+    (tmp_path / "measured" / "mine.old.json").write_text("{}")
+    row = "| [h200](measured/mine.h200.json): 99.7 ms, 1.30 x; [old](measured/mine.old.json) |"
+    assert row in tables.recipe_table(tmp_path)
 
 
 def test_a_headline_needs_its_figures() -> None:
     with pytest.raises(ValueError, match="nvidia-h200.json has no steps and starts of eager"):
-        tables.headline(RECIPES / "measured" / "sdxl_fp8.nvidia-h200.json")
+        tables.headline(RECIPES / "measured" / "flux_fp8.nvidia-h200.json")
