@@ -149,7 +149,8 @@ def _groups(on_gpu: bool, compiled: bool) -> list[tuple[str, float, str]]:
         (
             "quantization",
             0.15,
-            "a weight-only scheme does not quantize activations; or exclude layers with few rows"
+            "leave out layers that gain less than this costs, those with few rows or features (scheme: autoquant "
+            "measures each); a weight-only scheme quantizes no activations, and has no faster products either"
             if compiled
             else COMPILE_IT,
         ),
