@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -161,6 +162,25 @@ def test_starts_that_are_slow_for_lack_of_bytecode_say_so(
         starts.time_cold_starts(found, artifact, ("eager",), {}, torch.device("cpu"), 1, False, Silent())
         assert found.notes == notes
     assert started == ["eager"] * 2
+
+
+def test_nobody_waits_for_steady_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The image comes right after the first step, so that the way to it is one step, then a whole image."""
+    now, calls = [1000.0], []
+    monkeypatch.setattr(probe, "time", SimpleNamespace(time=lambda: now[0], perf_counter=lambda: now[0]))
+
+    def call(name: str, seconds: float) -> int:
+        calls.append(name)
+        now[0] += seconds
+        return 2
+
+    found = probe._run(lambda: call("step", 3.0), lambda: call("image", 20.0), started=900.0)
+    assert calls == ["step", "image", *["step"] * probe.STEADY]
+    assert found == {
+        **{"first_step": 3.0, "steady_step": 3.0, "image": 20.0, "images": 2},
+        **{"start_to_first_step": 103.0, "start_to_image": 123.0},
+    }
+    assert {"image", "start_to_image", "images"} & probe._run(lambda: call("step", 3.0), None, 900.0).keys() == set()
 
 
 @pytest.mark.long
