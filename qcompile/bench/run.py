@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -23,7 +24,7 @@ from qcompile.bench.arms import (
     refuse_impossible,
     refuse_unknown,
 )
-from qcompile.bench.clocks import watched
+from qcompile.bench.clocks import noted
 from qcompile.bench.faults import ARM_FAULTS, reason_of, release_memory
 from qcompile.bench.found import Found
 from qcompile.bench.images import time_images
@@ -161,7 +162,8 @@ def _measure(
     if options.images:
         time_images(found, stand, names, tuple(others), options.images, options.usd_per_hour, progress)
     if options.limits:
-        _limits(found, stand, progress)
+        with noted(device, "ceilings and limits", found.notes):
+            _limits(found, stand, progress)
 
 
 def _cold_arms(options: Options, names: Sequence[str], others: Iterable[str]) -> tuple[str, ...]:
@@ -191,15 +193,13 @@ def _steps(
     progress: Progress,
 ) -> None:
     arms = arms_of(found, stand, (*names, *against), label)
-    with watched(stand.device) as clocks:
-        try:
-            rounds = time_in_turn(arms, options.rounds, 3, stand.device, progress)
-        except Interrupted as error:
-            _keep_steps(found, error.rounds, label, against)
-            raise
+    watch = partial(noted, stand.device, f"steps of {label}", found.notes)
+    try:
+        rounds = time_in_turn(arms, options.rounds, 3, stand.device, progress, watch)
+    except Interrupted as error:
+        _keep_steps(found, error.rounds, label, against)
+        raise
     _keep_steps(found, rounds, label, against)
-    if clocks.note:
-        found.notes.append(f"steps of {label}: {clocks.note}")
 
 
 def _keep_steps(found: Found, rounds: Rounds, label: str, against: Sequence[str]) -> None:

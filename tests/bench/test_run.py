@@ -1,14 +1,18 @@
 """The benchmark on artifacts of the embedded model; figures are not judged, only that each is there."""
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
 
 import qcompile
-from qcompile.bench import images, run
+from qcompile.bench import clocks, images, run
+from qcompile.bench.clocks import Clocks
 from qcompile.bench.run import Options, bench
+from qcompile.bench.timing import Interrupted, Rounds
 from qcompile.errors import ArtifactError, PlanError
 
 QUICK = {"rounds": 2, "images": 0, "cold_starts": 0, "limits": False}
@@ -131,6 +135,48 @@ def test_a_step_below_the_limit_is_told(eager_artifact: Path, monkeypatch: pytes
     monkeypatch.setattr(run, "limit_of", lambda *_: Limit(1e6, 0.0, 0.0))
     record, _ = bench(eager_artifact, Options(arms=("eager_quantized",), **(QUICK | {"limits": True})), "typed")
     assert any("below the limit" in note for note in record.notes)
+
+
+# --- clocks
+
+
+@pytest.fixture
+def held_back(monkeypatch: pytest.MonkeyPatch) -> str:
+    """A stand-in for the driver, which says that clocks are held back: there is no GPU here."""
+
+    @contextmanager
+    def watched(_: torch.device) -> Iterator[Clocks]:
+        found = Clocks()
+        try:
+            yield found
+        finally:
+            found.samples, found.held_back["power cap"] = 4, 3
+
+    monkeypatch.setattr(clocks, "watched", watched)
+    return "the GPU's clocks were held back: power cap in 3 of 4 samples"
+
+
+def test_clocks_that_were_held_back_are_told(
+    eager_artifact: Path, monkeypatch: pytest.MonkeyPatch, held_back: str
+) -> None:
+    monkeypatch.setattr(run, "_limits", lambda *_: None)
+    options = Options(arms=("eager_quantized",), **(QUICK | {"images": 1, "limits": True}))
+    record, _ = bench(eager_artifact, options, "typed")
+    measured = [f"{what} of {ONE}" for what in ("steps", "images", "components")]
+    assert record.notes == tuple(f"{what}: {held_back}" for what in (*measured, "ceilings and limits"))
+
+
+def test_clocks_are_told_where_steps_are_interrupted(
+    eager_artifact: Path, monkeypatch: pytest.MonkeyPatch, held_back: str
+) -> None:
+    def once(*given: object) -> None:
+        with given[-1]():
+            raise Interrupted(Rounds())
+
+    monkeypatch.setattr(run, "time_in_turn", once)
+    record, interrupted = bench(eager_artifact, Options(arms=("eager_quantized",), **QUICK), "typed")
+    assert interrupted
+    assert record.notes[0] == f"steps of {ONE}: {held_back}"
 
 
 # --- broken artifacts
