@@ -206,9 +206,10 @@ def _keep_steps(found: Found, rounds: Rounds, label: str, against: Sequence[str]
     for name, reason in rounds.absent.items():
         found.leave_out(name, reason, f"step at {label}")
     found.step_ms[label] = {name: values for name, values in rounds.ms.items() if values}
-    for name, values in found.step_ms[label].items():
+    for name, values in rounds.ms.items():
         found.add(name, "step", values, "ms", label)
-        found.add(name, "first call", [rounds.first_ms[name]], "ms", label)
+        # Also without a whole round: it may have been ten minutes of compilation.
+        found.add(name, "first call", [rounds.first_ms[name]] if name in rounds.first_ms else [], "ms", label)
     found.compare("step", found.step_ms[label], label, against)
 
 

@@ -11,6 +11,7 @@ import torch
 import qcompile
 from qcompile.bench import clocks, images, run
 from qcompile.bench.clocks import Clocks
+from qcompile.bench.found import Found
 from qcompile.bench.run import Options, bench
 from qcompile.bench.timing import Interrupted, Rounds
 from qcompile.errors import ArtifactError, PlanError
@@ -220,6 +221,13 @@ def test_interrupted_what_was_measured_is_kept(eager_artifact: Path, monkeypatch
     assert interrupted
     assert record.find("eager_quantized", "step").count == 2
     assert "interrupted" in record.notes[0]
+
+
+def test_interrupted_in_the_warm_up_first_calls_are_in_the_record() -> None:
+    found = Found()
+    run._keep_steps(found, Rounds({"jit": [], "aot": []}, {}, {"jit": 600_000.0}), ONE, ())
+    assert [(item.arm, item.metric, item.value) for item in found.measured] == [("jit", "first call", 600_000.0)]
+    assert found.step_ms == {ONE: {}}
 
 
 def test_interrupted_between_images(eager_artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
