@@ -51,11 +51,11 @@ def cold_start(
         calls_of: folder of the artifact whose recipe says how the pipeline is called; None for the same.
 
     Returns:
-        Seconds: `import`, of that `wait` for digests and weights after the last import, `load`, `first_step`,
-        `steady_step`, `image` (a call of the pipeline, which paints `images` of them), and from the start of the
-        process `start_to_first_step` and `start_to_image` (one step, then a whole image is in it); bytes: `peak_gpu`,
-        `resident_gpu` (tensors at the end), `reserved_gpu` (what the process holds of the GPU at the end, CUDA graphs'
-        memory included), `peak_cpu`, `resident_cpu`.
+        Seconds: `import`, of that `wait` for digests and weights after the last import, `load`, of that `quantize`
+        where there is no artifact, `first_step`, `steady_step`, `image` (a call of the pipeline, which paints `images`
+        of them), and from the start of the process `start_to_first_step` and `start_to_image` (one step, then a whole
+        image is in it); bytes: `peak_gpu`, `resident_gpu` (tensors at the end), `reserved_gpu` (what the process holds
+        of the GPU at the end, CUDA graphs' memory included), `peak_cpu`, `resident_cpu`.
 
     Raises:
         MachineError: the process failed, for lack of memory for one.
@@ -132,10 +132,10 @@ def _measure(
     from qcompile.subject import subject_of_pipeline
 
     begun = time.time()
-    pipeline = _load(arm, artifact, ahead, device)
+    pipeline, found = _load(arm, artifact, ahead, device)
     pipeline.set_progress_bar_config(disable=True)
     around = compiled(artifact, pipeline) if arm in ("jit", "jit_bf16", "jit_from_original") else nullcontext
-    found = {"load": time.time() - begun}
+    found["load"] = time.time() - begun
     subject = subject_of_pipeline(recipes.parse(called), pipeline)
     step: Callable[[], Any] = partial(subject.components[subject.denoiser], **subject.calls()[label])
     if arm == "aot_graphs":
@@ -163,7 +163,8 @@ def _timed(call: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - begun, result
 
 
-def _load(arm: str, artifact: Artifact, ahead: dict[str, Ahead], device: torch.device) -> Any:
+def _load(arm: str, artifact: Artifact, ahead: dict[str, Ahead], device: torch.device) -> tuple[Any, dict[str, float]]:
+    """The arm's pipeline, and the seconds of `quantize` where it is quantized here."""
     import torch
 
     from qcompile.loader import load
@@ -171,12 +172,14 @@ def _load(arm: str, artifact: Artifact, ahead: dict[str, Ahead], device: torch.d
     from qcompile.source import find_folder
 
     if arm not in FROM_ORIGINAL:
-        return load(artifact, device=str(device), compiled=arm in PACKAGED, ahead=ahead)
+        return load(artifact, device=str(device), compiled=arm in PACKAGED, ahead=ahead), {}
     model = artifact.manifest.model
     pipeline = load_pipeline(find_folder(model.id, model.revision), getattr(torch, model.dtype), device)
-    if arm == "jit_from_original":
-        _quantize(artifact, pipeline)
-    return pipeline
+    if arm != "jit_from_original":
+        return pipeline, {}
+    _synchronize()
+    seconds, _ = _timed(partial(_quantize, artifact, pipeline))
+    return pipeline, {"quantize": seconds}
 
 
 def _quantize(artifact: Artifact, pipeline: Any) -> None:

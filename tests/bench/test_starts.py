@@ -1,6 +1,7 @@
 """Cold starts: processes of their own, and what is kept of them."""
 
 import shutil
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -106,6 +107,15 @@ def test_how_people_start_without_an_artifact(eager_artifact: Path, started: lis
     assert record.find("jit_from_original", "step") is None
 
 
+def test_what_quantizing_takes_at_every_start_is_in_the_record() -> None:
+    found = Found()
+    runs = {"jit_from_original": [{"load": 30.0, "quantize": 20.0}], "aot": [{"load": 2.0}]}
+    starts._keep(found, runs, ONE, ())
+    assert [(item.arm, item.value) for item in found.measured if item.metric == "cold, quantize"] == [
+        ("jit_from_original", 20.0)
+    ]
+
+
 def test_it_is_there_where_nobody_chose_arms() -> None:
     assert _cold_arms(Options(), ("eager", "jit_bf16", "jit"), ("other",)) == (
         *("eager", "jit_bf16", "jit", "jit_from_original"),
@@ -199,10 +209,15 @@ def test_a_cold_start_without_an_artifact(eager_artifact: Path) -> None:
 
 
 def test_what_it_quantizes(eager_artifact: Path) -> None:
-    """As the artifact has it."""
+    """As the artifact has it; and how long that takes, which an artifact spares."""
     artifact = read_artifact(eager_artifact)
-    mine = probe._load("jit_from_original", artifact, {}, torch.device("cpu")).transformer.state_dict()
-    theirs = probe._load("jit", artifact, {}, torch.device("cpu")).transformer.state_dict()
+    before = time.perf_counter()
+    quantized, seconds = probe._load("jit_from_original", artifact, {}, torch.device("cpu"))
+    assert seconds.keys() == {"quantize"}
+    assert 0 < seconds["quantize"] < time.perf_counter() - before
+    loaded, none = probe._load("jit", artifact, {}, torch.device("cpu"))
+    assert none == {}
+    mine, theirs = quantized.transformer.state_dict(), loaded.transformer.state_dict()
     assert {name: type(tensor) for name, tensor in mine.items()} == {name: type(theirs[name]) for name in theirs}
     assert len({type(tensor) for tensor in mine.values()}) > 1
 
