@@ -24,6 +24,7 @@ from qcompile.bench.arms import (
     refuse_impossible,
     refuse_unknown,
 )
+from qcompile.bench.builds import add_builds
 from qcompile.bench.clocks import noted
 from qcompile.bench.faults import ARM_FAULTS, reason_of, release_memory
 from qcompile.bench.found import Found
@@ -255,8 +256,7 @@ def _limit(found: Found, stand: Stand, label: str, dtype: torch.dtype) -> None:
 
 def _record(found: Found, artifact: Artifact, command: str, device: torch.device, options: Options) -> Record:
     manifest = artifact.manifest
-    for package in manifest.packages:
-        found.add("aot", f"build, {package.block}", [package.build_seconds], "s", package.shapes[0])
+    add_builds(found, manifest.packages)
     for title, seconds in options.built.items():
         found.add("build", title, [seconds], "s")
     for title, peak_bytes in options.built_peak_gpu_bytes.items():
