@@ -120,7 +120,8 @@ def run(options: argparse.Namespace) -> int:
             place = place_of(chosen.record, record.recipe, record.environment, record.processor)
             target = keep(record, place, whole=not interrupted and bool(record.arms))
     if chosen.record and not options.json:
-        print(f"\nrecord: {target}{'' if target == place else f', and {place} is left as it was'}")
+        left = f", and {place} is left as it was" if target != place and place.exists() else ""
+        print(f"\nrecord: {target}{left}")
     if not interrupted and not record.arms:
         raise MachineError("no arm gave anything; the reasons are listed above, and in the record under `absent`.")
     return INTERRUPTED if interrupted else 0
