@@ -24,7 +24,7 @@ from qcompile.bench.arms import (
     refuse_impossible,
     refuse_unknown,
 )
-from qcompile.bench.builds import add_builds
+from qcompile.bench.builds import add_builds, add_stages
 from qcompile.bench.clocks import noted
 from qcompile.bench.faults import ARM_FAULTS, reason_of, release_memory
 from qcompile.bench.found import Found
@@ -257,14 +257,7 @@ def _limit(found: Found, stand: Stand, label: str, dtype: torch.dtype) -> None:
 def _record(found: Found, artifact: Artifact, command: str, device: torch.device, options: Options) -> Record:
     manifest = artifact.manifest
     add_builds(found, manifest.packages)
-    for title, seconds in options.built.items():
-        found.add("build", title, [seconds], "s")
-    for title, peak_bytes in options.built_peak_gpu_bytes.items():
-        found.add("build", f"peak_gpu, {title}", [float(peak_bytes)], "bytes")
-    if options.built_peak_gpu_bytes:
-        peak = float(max(options.built_peak_gpu_bytes.values()))
-        found.add("build", "peak_gpu", [peak], "bytes")
-        found.compare_two("peak_gpu", "build", "weights", {"build": [peak], "weights": [float(artifact.weight_bytes)]})
+    add_stages(found, options.built, options.built_peak_gpu_bytes, artifact.weight_bytes)
     return Record(
         command=command,
         date=datetime.date.today().isoformat(),
