@@ -3,7 +3,8 @@
 import datetime
 import os
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -105,7 +106,13 @@ def _refuse_cold(names: Sequence[str], arms: Sequence[str]) -> None:
 
 
 @quiet_libraries()
-def bench(path: str | Path, options: Options, command: str, progress: Progress | None = None) -> tuple[Record, bool]:
+def bench(
+    path: str | Path,
+    options: Options,
+    command: str,
+    progress: Progress | None = None,
+    broken: Callable[[Record], None] = lambda _: None,
+) -> tuple[Record, bool]:
     """Measure an artifact beside its original.
 
     Args:
@@ -113,6 +120,7 @@ def bench(path: str | Path, options: Options, command: str, progress: Progress |
         options: what to measure.
         command: what the user typed, for the record.
         progress: told what happens.
+        broken: given the record of what was measured where an error ends the run, which is raised after that.
 
     Returns:
         The record, and whether the run was interrupted and holds less than was asked for. Arms that failed for a reason
@@ -135,11 +143,19 @@ def bench(path: str | Path, options: Options, command: str, progress: Progress |
         found.notes += check_comparable(name, other, artifact)
     # Events, graphs and torch's own timer go to the current GPU.
     with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+        ended = False
         try:
             _measure(found, artifact, others, names, device, options, progress)
+            ended = True
         except (Interrupted, KeyboardInterrupt):
-            found.interrupted = True
+            ended = found.interrupted = True
             found.notes.append("interrupted: holds what was measured by then")
+        finally:
+            if not ended:
+                # Whatever it is, a bug of ours too: hours of measuring may be behind it.
+                error = sys.exception()
+                found.notes.append(f"ended by {type(error).__name__} ({error}): holds what was measured by then")
+                broken(_record(found, artifact, command, device, options))
     return _record(found, artifact, command, device, options), found.interrupted
 
 

@@ -187,6 +187,23 @@ def test_interrupted_the_record_is_written(
     assert any("interrupted" in note for note in record.notes)
 
 
+def test_the_record_of_a_run_that_an_error_ends_is_written(
+    eager_artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise KeyError("frames")
+
+    monkeypatch.setattr(run, "_limits", fail)
+    words = [*QUICK[:-1], *ARM, "--record", str(tmp_path / "record.json")]
+    assert main(["bench", str(eager_artifact), *words]) == 70
+    said = capsys.readouterr()
+    assert "KeyError: 'frames'" in said.err
+    assert said.out.endswith(f"record: {tmp_path / 'record.interrupted'}\n")
+    record = read(tmp_path / "record.interrupted")
+    assert record.find("eager_quantized", "step").count == 1
+    assert record.notes == ("ended by KeyError ('frames'): holds what was measured by then",)
+
+
 def test_where_no_arm_gives_anything_it_can_not_be_done_here(
     eager_artifact: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -223,6 +223,19 @@ def test_interrupted_what_was_measured_is_kept(eager_artifact: Path, monkeypatch
     assert "interrupted" in record.notes[0]
 
 
+def test_an_error_does_not_take_what_was_measured(eager_artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise AttributeError("'AudioPipelineOutput' object has no attribute 'frames'")
+
+    monkeypatch.setattr(run, "time_images", fail)
+    options, kept = Options(arms=("eager_quantized",), **(QUICK | {"images": 1})), []
+    with pytest.raises(AttributeError, match="no attribute 'frames'"):
+        bench(eager_artifact, options, "typed", broken=kept.append)
+    (record,) = kept
+    assert record.find("eager_quantized", "step").count == 2
+    assert record.notes[0].startswith("ended by AttributeError ('AudioPipelineOutput' object has no attribute")
+
+
 def test_interrupted_in_the_warm_up_first_calls_are_in_the_record() -> None:
     found = Found()
     run._keep_steps(found, Rounds({"jit": [], "aot": []}, {}, {"jit": 600_000.0}), ONE, ())
