@@ -52,6 +52,24 @@ def watched(device: torch.device) -> Iterator[Clocks]:
 
 
 @contextmanager
+def noted(device: torch.device, what: str, notes: list[str]) -> Iterator[None]:
+    """As `watched`; what a reader must know is added to `notes`, also where the body raises.
+
+    Args:
+        device: nothing is asked about a CPU.
+        what: what is measured meanwhile, the note's first words.
+        notes: of the record.
+    """
+    clocks = Clocks()
+    try:
+        with watched(device) as clocks:
+            yield
+    finally:
+        if clocks.note:
+            notes.append(f"{what}: {clocks.note}")
+
+
+@contextmanager
 def watched_gpu(uuid: str, clocks: Clocks) -> Iterator[None]:
     """As `watched`, for the GPU of this id: numbers of torch and of nvidia-smi differ under CUDA_VISIBLE_DEVICES."""
     words = _query(uuid, clocks)

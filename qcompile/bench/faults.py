@@ -32,10 +32,15 @@ ARM_FAULTS: tuple[type[Exception], ...] = (
 def reason_of(error: BaseException) -> str:
     """One line that says why an arm fell out."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no message"]
-    on_cpu = "DefaultCPUAllocator: can't allocate memory" in str(error)
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or on_cpu:
+    if lacks_memory(error):
         return f"out of memory: {lines[0]}"
     return " ".join(lines) if isinstance(error, QcompileError) else f"{type(error).__name__}: {lines[0]}"
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether memory ran out, of the GPU or of the machine."""
+    on_cpu = "DefaultCPUAllocator: can't allocate memory" in str(error)
+    return on_cpu or isinstance(error, torch.OutOfMemoryError | MemoryError)
 
 
 def release_memory() -> None:

@@ -12,6 +12,7 @@ from torch import nn
 from qcompile import recipe as recipes
 from qcompile.bench.arms import Stand, arms_of
 from qcompile.bench.around import Around
+from qcompile.bench.clocks import noted
 from qcompile.bench.found import Found
 from qcompile.bench.timing import Interrupted, Rounds, Timed, time_in_turn
 from qcompile.images import count_painted
@@ -51,8 +52,9 @@ def time_images(
             name: Timed(partial(_paint, subject_of_pipeline(recipe, stand.pipeline(name)), label, painted), arm.around)
             for name, arm in arms_of(found, stand, able, label).items()
         }
+        watch = partial(noted, stand.device, f"images of {label}", found.notes)
         try:
-            rounds = time_in_turn(arms, count, 1, stand.device, progress)
+            rounds = time_in_turn(arms, count, 1, stand.device, progress, watch)
         except Interrupted as error:
             _keep(found, error.rounds, max(painted, default=1), label, against, usd_per_hour)
             raise
@@ -93,8 +95,9 @@ def _time_components(
     """
     clocks = {name: ComponentClock(stand.pipeline(name), stand.device) for name in arms}
     timed = {name: Timed(arm.call, partial(clocks[name].around, arm.around)) for name, arm in arms.items()}
+    watch = partial(noted, stand.device, f"components of {label}", found.notes)
     try:
-        rounds = time_in_turn(timed, count, 0, stand.device, progress)
+        rounds = time_in_turn(timed, count, 0, stand.device, progress, watch)
         for name, reason in rounds.absent.items():
             found.leave_out(name, reason, f"components at {label}")
     finally:

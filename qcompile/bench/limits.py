@@ -21,6 +21,7 @@ import torch
 from torch.nn import functional
 from torch.utils.benchmark import Timer
 
+from qcompile.bench.faults import lacks_memory
 from qcompile.bench.work import Attention, Convolution, Work
 
 MIN_SECONDS = 0.05
@@ -145,7 +146,9 @@ def _attentions(shape: Attention, device: torch.device, dtype: torch.dtype) -> d
     for kind in kinds:
         try:
             run(kind)()
-        except RuntimeError:  # this implementation does not take these shapes
+        except RuntimeError as error:  # this implementation does not take these shapes
+            if lacks_memory(error):
+                raise
             continue
         calls[kind.name] = run(kind)
     return _best(calls or {SDPBackend.MATH.name: run(SDPBackend.MATH)})
@@ -158,7 +161,7 @@ def _best(calls: Mapping[str, Callable[[], Any]]) -> dict[str, float]:
     the libraries have no kernel for is left out.
 
     Raises:
-        RuntimeError: there is a kernel for none of them.
+        RuntimeError: there is a kernel for none of them; or memory ran out, which says nothing about kernels.
     """
     found, refused = {}, None
     for name, call in calls.items():
@@ -166,6 +169,8 @@ def _best(calls: Mapping[str, Callable[[], Any]]) -> dict[str, float]:
         try:
             found[name] = min(timer.blocked_autorange(min_run_time=MIN_SECONDS).times) * 1e3
         except RuntimeError as error:
+            if lacks_memory(error):
+                raise
             refused = error
     if refused is not None and not found:
         raise refused

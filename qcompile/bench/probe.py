@@ -34,7 +34,7 @@ FROM_ORIGINAL = ("eager", "jit_bf16", "jit_from_original")
 PACKAGED = ("aot", "aot_graphs", "as_loaded")
 MEMORY_FIELDS = {"VmHWM": "peak_cpu", "VmRSS": "resident_cpu"}
 STEADY = 10
-"""Steps after the first that a steady one is the median of."""
+"""Steps that a steady one is the median of; they come last, since nobody waits for them."""
 
 
 def cold_start(
@@ -47,15 +47,15 @@ def cold_start(
         artifact: folder of the artifact; the original is the model that its manifest names.
         device: where to.
         label: the declared shape.
-        image: whether to paint a whole image after the steps; a CUDA graph can't, it holds one step's inputs.
+        image: whether to paint a whole image after the first step; a CUDA graph can't, it holds one step's inputs.
         calls_of: folder of the artifact whose recipe says how the pipeline is called; None for the same.
 
     Returns:
-        Seconds: `import`, of that `wait` for digests and weights after the last import, `load`, `first_step`,
-        `steady_step`, `image` (a call of the pipeline, which paints `images` of them), and from the start of the
-        process `start_to_first_step` and `start_to_image`; bytes: `peak_gpu`, `resident_gpu` (tensors at the end),
-        `reserved_gpu` (what the process holds of the GPU at the end, CUDA graphs' memory included), `peak_cpu`,
-        `resident_cpu`.
+        Seconds: `import`, of that `wait` for digests and weights after the last import, `load`, of that `quantize`
+        where there is no artifact, `first_step`, `steady_step`, `image` (a call of the pipeline, which paints `images`
+        of them), and from the start of the process `start_to_first_step` and `start_to_image` (one step, then a whole
+        image is in it); bytes: `peak_gpu`, `resident_gpu` (tensors at the end), `reserved_gpu` (what the process holds
+        of the GPU at the end, CUDA graphs' memory included), `peak_cpu`, `resident_cpu`.
 
     Raises:
         MachineError: the process failed, for lack of memory for one.
@@ -132,33 +132,39 @@ def _measure(
     from qcompile.subject import subject_of_pipeline
 
     begun = time.time()
-    pipeline = _load(arm, artifact, ahead, device)
+    pipeline, found = _load(arm, artifact, ahead, device)
     pipeline.set_progress_bar_config(disable=True)
     around = compiled(artifact, pipeline) if arm in ("jit", "jit_bf16", "jit_from_original") else nullcontext
-    found = {"load": time.time() - begun}
+    found["load"] = time.time() - begun
     subject = subject_of_pipeline(recipes.parse(called), pipeline)
     step: Callable[[], Any] = partial(subject.components[subject.denoiser], **subject.calls()[label])
     if arm == "aot_graphs":
         step, image = Graph(step, nullcontext), False
-    seconds: list[float] = []
+    paint = (lambda: count_painted(pipeline(**subject.arguments(label)))) if image else None
     with torch.no_grad(), around():
-        for _ in range(1 + STEADY):
-            begun = time.perf_counter()
-            step()
-            _synchronize()
-            seconds.append(time.perf_counter() - begun)
-            found.setdefault("start_to_first_step", time.time() - started)
-        found |= {"first_step": seconds[0], "steady_step": statistics.median(seconds[1:])}
-        if image:
-            begun = time.perf_counter()
-            result = pipeline(**subject.arguments(label))
-            _synchronize()
-            found |= {"image": time.perf_counter() - begun, "start_to_image": time.time() - started}
-            found["images"] = count_painted(result)
+        found |= _run(step, paint, started)
     return found | _memory(device)  # while the pipeline is there
 
 
-def _load(arm: str, artifact: Artifact, ahead: dict[str, Ahead], device: torch.device) -> Any:
+def _run(step: Callable[[], Any], paint: Callable[[], int] | None, started: float) -> dict[str, float]:
+    """One step, then a whole image, then steady steps; `paint` gives the number of images."""
+    first, _ = _timed(step)
+    found = {"first_step": first, "start_to_first_step": time.time() - started}
+    if paint:
+        found["image"], painted = _timed(paint)
+        found |= {"start_to_image": time.time() - started, "images": painted}
+    return found | {"steady_step": statistics.median(_timed(step)[0] for _ in range(STEADY))}
+
+
+def _timed(call: Callable[[], Any]) -> tuple[float, Any]:
+    begun = time.perf_counter()
+    result = call()
+    _synchronize()
+    return time.perf_counter() - begun, result
+
+
+def _load(arm: str, artifact: Artifact, ahead: dict[str, Ahead], device: torch.device) -> tuple[Any, dict[str, float]]:
+    """The arm's pipeline, and the seconds of `quantize` where it is quantized here."""
     import torch
 
     from qcompile.loader import load
@@ -166,12 +172,14 @@ def _load(arm: str, artifact: Artifact, ahead: dict[str, Ahead], device: torch.d
     from qcompile.source import find_folder
 
     if arm not in FROM_ORIGINAL:
-        return load(artifact, device=str(device), compiled=arm in PACKAGED, ahead=ahead)
+        return load(artifact, device=str(device), compiled=arm in PACKAGED, ahead=ahead), {}
     model = artifact.manifest.model
     pipeline = load_pipeline(find_folder(model.id, model.revision), getattr(torch, model.dtype), device)
-    if arm == "jit_from_original":
-        _quantize(artifact, pipeline)
-    return pipeline
+    if arm != "jit_from_original":
+        return pipeline, {}
+    _synchronize()
+    seconds, _ = _timed(partial(_quantize, artifact, pipeline))
+    return pipeline, {"quantize": seconds}
 
 
 def _quantize(artifact: Artifact, pipeline: Any) -> None:

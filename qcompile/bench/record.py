@@ -156,7 +156,7 @@ def place_of(path: Path, recipe: str, environment: Environment, processor: str |
 
 
 def keep(record: Record, path: Path, whole: bool) -> Path:
-    """Write a record, and not over a whole one where it is not: then beside it, under NAME.interrupted.
+    """Write a record; one that is not whole under NAME.interrupted, where nobody takes it for a whole one.
 
     Args:
         record: what was measured.
@@ -169,7 +169,7 @@ def keep(record: Record, path: Path, whole: bool) -> Path:
     Raises:
         MachineError, ArtifactError: as `write_record_file`.
     """
-    target = path if whole or not path.exists() else path.with_suffix(".interrupted")
+    target = path if whole else path.with_suffix(".interrupted")
     write(record, target)
     return target
 

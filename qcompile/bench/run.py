@@ -3,9 +3,11 @@
 import datetime
 import os
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -23,7 +25,8 @@ from qcompile.bench.arms import (
     refuse_impossible,
     refuse_unknown,
 )
-from qcompile.bench.clocks import watched
+from qcompile.bench.builds import add_builds, add_stages
+from qcompile.bench.clocks import noted
 from qcompile.bench.faults import ARM_FAULTS, reason_of, release_memory
 from qcompile.bench.found import Found
 from qcompile.bench.images import time_images
@@ -103,7 +106,13 @@ def _refuse_cold(names: Sequence[str], arms: Sequence[str]) -> None:
 
 
 @quiet_libraries()
-def bench(path: str | Path, options: Options, command: str, progress: Progress | None = None) -> tuple[Record, bool]:
+def bench(
+    path: str | Path,
+    options: Options,
+    command: str,
+    progress: Progress | None = None,
+    broken: Callable[[Record], None] = lambda _: None,
+) -> tuple[Record, bool]:
     """Measure an artifact beside its original.
 
     Args:
@@ -111,6 +120,7 @@ def bench(path: str | Path, options: Options, command: str, progress: Progress |
         options: what to measure.
         command: what the user typed, for the record.
         progress: told what happens.
+        broken: given the record of what was measured where an error ends the run, which is raised after that.
 
     Returns:
         The record, and whether the run was interrupted and holds less than was asked for. Arms that failed for a reason
@@ -133,11 +143,19 @@ def bench(path: str | Path, options: Options, command: str, progress: Progress |
         found.notes += check_comparable(name, other, artifact)
     # Events, graphs and torch's own timer go to the current GPU.
     with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+        ended = False
         try:
             _measure(found, artifact, others, names, device, options, progress)
+            ended = True
         except (Interrupted, KeyboardInterrupt):
-            found.interrupted = True
+            ended = found.interrupted = True
             found.notes.append("interrupted: holds what was measured by then")
+        finally:
+            if not ended:
+                # Whatever it is, a bug of ours too: hours of measuring may be behind it.
+                error = sys.exception()
+                found.notes.append(f"ended by {type(error).__name__} ({error}): holds what was measured by then")
+                broken(_record(found, artifact, command, device, options))
     return _record(found, artifact, command, device, options), found.interrupted
 
 
@@ -161,7 +179,8 @@ def _measure(
     if options.images:
         time_images(found, stand, names, tuple(others), options.images, options.usd_per_hour, progress)
     if options.limits:
-        _limits(found, stand, progress)
+        with noted(device, "ceilings and limits", found.notes):
+            _limits(found, stand, progress)
 
 
 def _cold_arms(options: Options, names: Sequence[str], others: Iterable[str]) -> tuple[str, ...]:
@@ -191,24 +210,23 @@ def _steps(
     progress: Progress,
 ) -> None:
     arms = arms_of(found, stand, (*names, *against), label)
-    with watched(stand.device) as clocks:
-        try:
-            rounds = time_in_turn(arms, options.rounds, 3, stand.device, progress)
-        except Interrupted as error:
-            _keep_steps(found, error.rounds, label, against)
-            raise
+    watch = partial(noted, stand.device, f"steps of {label}", found.notes)
+    try:
+        rounds = time_in_turn(arms, options.rounds, 3, stand.device, progress, watch)
+    except Interrupted as error:
+        _keep_steps(found, error.rounds, label, against)
+        raise
     _keep_steps(found, rounds, label, against)
-    if clocks.note:
-        found.notes.append(f"steps of {label}: {clocks.note}")
 
 
 def _keep_steps(found: Found, rounds: Rounds, label: str, against: Sequence[str]) -> None:
     for name, reason in rounds.absent.items():
         found.leave_out(name, reason, f"step at {label}")
     found.step_ms[label] = {name: values for name, values in rounds.ms.items() if values}
-    for name, values in found.step_ms[label].items():
+    for name, values in rounds.ms.items():
         found.add(name, "step", values, "ms", label)
-        found.add(name, "first call", [rounds.first_ms[name]], "ms", label)
+        # Also without a whole round: it may have been ten minutes of compilation.
+        found.add(name, "first call", [rounds.first_ms[name]] if name in rounds.first_ms else [], "ms", label)
     found.compare("step", found.step_ms[label], label, against)
 
 
@@ -254,16 +272,8 @@ def _limit(found: Found, stand: Stand, label: str, dtype: torch.dtype) -> None:
 
 def _record(found: Found, artifact: Artifact, command: str, device: torch.device, options: Options) -> Record:
     manifest = artifact.manifest
-    for package in manifest.packages:
-        found.add("aot", f"build, {package.block}", [package.build_seconds], "s", package.shapes[0])
-    for title, seconds in options.built.items():
-        found.add("build", title, [seconds], "s")
-    for title, peak_bytes in options.built_peak_gpu_bytes.items():
-        found.add("build", f"peak_gpu, {title}", [float(peak_bytes)], "bytes")
-    if options.built_peak_gpu_bytes:
-        peak = float(max(options.built_peak_gpu_bytes.values()))
-        found.add("build", "peak_gpu", [peak], "bytes")
-        found.compare_two("peak_gpu", "build", "weights", {"build": [peak], "weights": [float(artifact.weight_bytes)]})
+    add_builds(found, manifest.packages)
+    add_stages(found, options.built, options.built_peak_gpu_bytes, artifact.weight_bytes)
     return Record(
         command=command,
         date=datetime.date.today().isoformat(),

@@ -40,7 +40,12 @@ class Rounds:
 
 
 def time_in_turn(
-    arms: Mapping[str, Timed], rounds: int, warm_up: int, device: torch.device, progress: Progress
+    arms: Mapping[str, Timed],
+    rounds: int,
+    warm_up: int,
+    device: torch.device,
+    progress: Progress,
+    watch: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Rounds:
     """Time every arm once a round, in an order drawn anew (from a fixed seed) for each.
 
@@ -53,6 +58,7 @@ def time_in_turn(
         warm_up: calls of each before anything counts.
         device: its queue is waited for at both ends of every timing; on a GPU its own events take the time.
         progress: told of the warm-up of each arm and of the rounds.
+        watch: entered for the rounds alone: warm-up and compilation take minutes, and a share of them says little.
 
     Raises:
         Interrupted: Ctrl-C; whole rounds that were measured are kept.
@@ -67,7 +73,7 @@ def time_in_turn(
                         if (taken := _attempt(found, alive, name, arm, device)) is None:
                             break
                         found.first_ms.setdefault(name, taken)
-            with stage(progress, f"{rounds} rounds of {', '.join(alive)}"):
+            with stage(progress, f"{rounds} rounds of {', '.join(alive)}"), watch():
                 order = random.Random(0)
                 for _ in range(rounds):
                     for name, arm in order.sample(list(alive.items()), len(alive)):

@@ -89,7 +89,7 @@ def run(options: argparse.Namespace) -> int:
     if options.usd_per_hour and not options.images:
         raise PlanError("--usd-per-hour: costs are those of images, which --images 0 leaves out. Drop one of the two.")
     with heavy_imports():
-        from qcompile.bench.record import check_target, keep, place_of
+        from qcompile.bench.record import check_target
         from qcompile.bench.run import Options, bench
     if options.record:
         check_target(Path(options.record))
@@ -107,23 +107,37 @@ def run(options: argparse.Namespace) -> int:
         record=Path(options.record) if options.record else None,
         notes=tuple(options.note),
     )
-    with tempfile.TemporaryDirectory() as temporary, shown(silently=options.json) as progress:
-        folder, chosen = _artifact(options, chosen, Path(temporary), progress)
-        with _ending_as_interrupted():
-            record, interrupted = bench(folder, chosen, command, progress)
+    broken: list[Record] = []
+    try:
+        with tempfile.TemporaryDirectory() as temporary, shown(silently=options.json) as progress:
+            folder, chosen = _artifact(options, chosen, Path(temporary), progress)
+            with _ending_as_interrupted():
+                record, interrupted = bench(folder, chosen, command, progress, broken.append)
+    finally:
+        # While the error is on its way.
+        for half in broken:
+            _give(half, chosen, options.json, whole=False)
+    _give(record, chosen, options.json, whole=not interrupted and bool(record.arms))
+    if not interrupted and not record.arms:
+        raise MachineError("no arm gave anything; the reasons are listed above, and in the record under `absent`.")
+    return INTERRUPTED if interrupted else 0
+
+
+def _give(record: Record, chosen: Options, as_json: bool, whole: bool) -> None:
+    """Print a record and write it."""
+    from qcompile.bench.record import keep, place_of
+
     try:
         # First, so that a full disk does not take what was measured.
-        print(record.model_dump_json(indent=1) if options.json else text(record), flush=True)
+        print(record.model_dump_json(indent=1) if as_json else text(record), flush=True)
     finally:
         # And whatever became of that: the reader of a pipe may have gone.
         if chosen.record:
             place = place_of(chosen.record, record.recipe, record.environment, record.processor)
-            target = keep(record, place, whole=not interrupted and bool(record.arms))
-    if chosen.record and not options.json:
-        print(f"\nrecord: {target}{'' if target == place else f', and {place} is left as it was'}")
-    if not interrupted and not record.arms:
-        raise MachineError("no arm gave anything; the reasons are listed above, and in the record under `absent`.")
-    return INTERRUPTED if interrupted else 0
+            target = keep(record, place, whole)
+    if chosen.record and not as_json:
+        left = f", and {place} is left as it was" if target != place and place.exists() else ""
+        print(f"\nrecord: {target}{left}")
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -113,10 +113,7 @@ def waterfall(record: Record) -> Panel | None:
     ]
     columns = [Column(PHASES[phase], "number") for phase in used]
     shown = table(["arm", *columns, Column("together", "number"), Column("processes", "number")], rows)
-    note = (
-        "A new process with empty compiler caches. Between the first step and the image the benchmark times ten more "
-        "steps, which are left out here."
-    )
+    note = f"A new process with empty compiler caches: one step{', then a whole image' if with_image else ''}."
     note += "".join(
         f" {label_of(start.arm)} paints no image, and takes its first step after {quantity(start.total, 's')}."
         for start in every

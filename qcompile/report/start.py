@@ -34,8 +34,8 @@ class Start:
 def starts(record: Record) -> list[Start]:
     """The cold starts of a record, arms in their order.
 
-    The benchmark times ten more steps between the first one and the image; they are no part of any phase here. What
-    is left between the end of loading and the first step is the preparation of its inputs.
+    One step, then a whole image is in them. What is left between the end of loading and the first step is the
+    preparation of its inputs. Steady steps, which older records have before the image, are no part of any phase.
     """
     return [start for arm in in_order(item.arm for item in record.measured) if (start := _start(record, arm))]
 

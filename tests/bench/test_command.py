@@ -102,7 +102,7 @@ def test_ended_by_the_system_the_record_is_written(eager_artifact: Path, tmp_pat
         process.terminate()
         process.stderr.read()
     assert process.returncode == 130
-    assert read(path).find("eager_quantized", "step").count > 1
+    assert read(path.with_suffix(".interrupted")).find("eager_quantized", "step").count > 1
 
 
 @pytest.mark.parametrize("words", [[], ["--record"], ["--record", "measured"], ["--against", "a", "b"]])
@@ -172,7 +172,7 @@ def test_several_artifacts_after_one_against(
 
 
 def test_interrupted_the_record_is_written(
-    eager_artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    eager_artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
@@ -180,9 +180,28 @@ def test_interrupted_the_record_is_written(
     monkeypatch.setattr(run, "_limits", interrupt)
     words = [*QUICK[:-1], *ARM, "--record", str(tmp_path / "record.json")]
     assert main(["bench", str(eager_artifact), *words]) == 130
-    record = read(tmp_path / "record.json")
+    assert [path.name for path in tmp_path.iterdir()] == ["record.interrupted"]
+    assert capsys.readouterr().out.endswith(f"record: {tmp_path / 'record.interrupted'}\n")
+    record = read(tmp_path / "record.interrupted")
     assert record.find("eager_quantized", "step").count == 1
     assert any("interrupted" in note for note in record.notes)
+
+
+def test_the_record_of_a_run_that_an_error_ends_is_written(
+    eager_artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise KeyError("frames")
+
+    monkeypatch.setattr(run, "_limits", fail)
+    words = [*QUICK[:-1], *ARM, "--record", str(tmp_path / "record.json")]
+    assert main(["bench", str(eager_artifact), *words]) == 70
+    said = capsys.readouterr()
+    assert "KeyError: 'frames'" in said.err
+    assert said.out.endswith(f"record: {tmp_path / 'record.interrupted'}\n")
+    record = read(tmp_path / "record.interrupted")
+    assert record.find("eager_quantized", "step").count == 1
+    assert record.notes == ("ended by KeyError ('frames'): holds what was measured by then",)
 
 
 def test_where_no_arm_gives_anything_it_can_not_be_done_here(

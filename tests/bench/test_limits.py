@@ -75,6 +75,33 @@ def test_a_kernel_that_the_libraries_have_not_is_left_out() -> None:
         limits._best({"none": refuse})
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried to …"),
+    ],
+    ids=["GPU", "CPU"],
+)
+def test_memory_that_ran_out_is_no_missing_kernel(error: RuntimeError, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the limit would be that of slower kernels, and nobody would be told."""
+    refused: list[object] = []
+
+    def refuse(*given: object, **_: object) -> None:
+        refused.append(given)
+        raise error
+
+    with pytest.raises(RuntimeError) as caught:
+        limits._best({"one": lambda: None, "large": refuse})
+    assert caught.value is error
+    refused.clear()
+    monkeypatch.setattr(limits.functional, "scaled_dot_product_attention", refuse)
+    with pytest.raises(RuntimeError) as caught:
+        limits._attentions(Attention(SIZES, SIZES, SIZES), CPU, torch.float32)
+    assert caught.value is error
+    assert len(refused) == 1
+
+
 def test_ceilings_name_every_arithmetic() -> None:
     found = ceilings(CPU, torch.float32)
     assert {"product_float32", "product_int8", "copy"} <= found.keys()

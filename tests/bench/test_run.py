@@ -1,14 +1,19 @@
 """The benchmark on artifacts of the embedded model; figures are not judged, only that each is there."""
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
 
 import qcompile
-from qcompile.bench import images, run
+from qcompile.bench import clocks, images, run
+from qcompile.bench.clocks import Clocks
+from qcompile.bench.found import Found
 from qcompile.bench.run import Options, bench
+from qcompile.bench.timing import Interrupted, Rounds
 from qcompile.errors import ArtifactError, PlanError
 
 QUICK = {"rounds": 2, "images": 0, "cold_starts": 0, "limits": False}
@@ -133,6 +138,48 @@ def test_a_step_below_the_limit_is_told(eager_artifact: Path, monkeypatch: pytes
     assert any("below the limit" in note for note in record.notes)
 
 
+# --- clocks
+
+
+@pytest.fixture
+def held_back(monkeypatch: pytest.MonkeyPatch) -> str:
+    """A stand-in for the driver, which says that clocks are held back: there is no GPU here."""
+
+    @contextmanager
+    def watched(_: torch.device) -> Iterator[Clocks]:
+        found = Clocks()
+        try:
+            yield found
+        finally:
+            found.samples, found.held_back["power cap"] = 4, 3
+
+    monkeypatch.setattr(clocks, "watched", watched)
+    return "the GPU's clocks were held back: power cap in 3 of 4 samples"
+
+
+def test_clocks_that_were_held_back_are_told(
+    eager_artifact: Path, monkeypatch: pytest.MonkeyPatch, held_back: str
+) -> None:
+    monkeypatch.setattr(run, "_limits", lambda *_: None)
+    options = Options(arms=("eager_quantized",), **(QUICK | {"images": 1, "limits": True}))
+    record, _ = bench(eager_artifact, options, "typed")
+    measured = [f"{what} of {ONE}" for what in ("steps", "images", "components")]
+    assert record.notes == tuple(f"{what}: {held_back}" for what in (*measured, "ceilings and limits"))
+
+
+def test_clocks_are_told_where_steps_are_interrupted(
+    eager_artifact: Path, monkeypatch: pytest.MonkeyPatch, held_back: str
+) -> None:
+    def once(*given: object) -> None:
+        with given[-1]():
+            raise Interrupted(Rounds())
+
+    monkeypatch.setattr(run, "time_in_turn", once)
+    record, interrupted = bench(eager_artifact, Options(arms=("eager_quantized",), **QUICK), "typed")
+    assert interrupted
+    assert record.notes[0] == f"steps of {ONE}: {held_back}"
+
+
 # --- broken artifacts
 
 
@@ -174,6 +221,26 @@ def test_interrupted_what_was_measured_is_kept(eager_artifact: Path, monkeypatch
     assert interrupted
     assert record.find("eager_quantized", "step").count == 2
     assert "interrupted" in record.notes[0]
+
+
+def test_an_error_does_not_take_what_was_measured(eager_artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise AttributeError("'AudioPipelineOutput' object has no attribute 'frames'")
+
+    monkeypatch.setattr(run, "time_images", fail)
+    options, kept = Options(arms=("eager_quantized",), **(QUICK | {"images": 1})), []
+    with pytest.raises(AttributeError, match="no attribute 'frames'"):
+        bench(eager_artifact, options, "typed", broken=kept.append)
+    (record,) = kept
+    assert record.find("eager_quantized", "step").count == 2
+    assert record.notes[0].startswith("ended by AttributeError ('AudioPipelineOutput' object has no attribute")
+
+
+def test_interrupted_in_the_warm_up_first_calls_are_in_the_record() -> None:
+    found = Found()
+    run._keep_steps(found, Rounds({"jit": [], "aot": []}, {}, {"jit": 600_000.0}), ONE, ())
+    assert [(item.arm, item.metric, item.value) for item in found.measured] == [("jit", "first call", 600_000.0)]
+    assert found.step_ms == {ONE: {}}
 
 
 def test_interrupted_between_images(eager_artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,9 @@
 """Cold starts: processes of their own, and what is kept of them."""
 
 import shutil
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -105,6 +107,15 @@ def test_how_people_start_without_an_artifact(eager_artifact: Path, started: lis
     assert record.find("jit_from_original", "step") is None
 
 
+def test_what_quantizing_takes_at_every_start_is_in_the_record() -> None:
+    found = Found()
+    runs = {"jit_from_original": [{"load": 30.0, "quantize": 20.0}], "aot": [{"load": 2.0}]}
+    starts._keep(found, runs, ONE, ())
+    assert [(item.arm, item.value) for item in found.measured if item.metric == "cold, quantize"] == [
+        ("jit_from_original", 20.0)
+    ]
+
+
 def test_it_is_there_where_nobody_chose_arms() -> None:
     assert _cold_arms(Options(), ("eager", "jit_bf16", "jit"), ("other",)) == (
         *("eager", "jit_bf16", "jit", "jit_from_original"),
@@ -163,6 +174,25 @@ def test_starts_that_are_slow_for_lack_of_bytecode_say_so(
     assert started == ["eager"] * 2
 
 
+def test_nobody_waits_for_steady_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The image comes right after the first step, so that the way to it is one step, then a whole image."""
+    now, calls = [1000.0], []
+    monkeypatch.setattr(probe, "time", SimpleNamespace(time=lambda: now[0], perf_counter=lambda: now[0]))
+
+    def call(name: str, seconds: float) -> int:
+        calls.append(name)
+        now[0] += seconds
+        return 2
+
+    found = probe._run(lambda: call("step", 3.0), lambda: call("image", 20.0), started=900.0)
+    assert calls == ["step", "image", *["step"] * probe.STEADY]
+    assert found == {
+        **{"first_step": 3.0, "steady_step": 3.0, "image": 20.0, "images": 2},
+        **{"start_to_first_step": 103.0, "start_to_image": 123.0},
+    }
+    assert {"image", "start_to_image", "images"} & probe._run(lambda: call("step", 3.0), None, 900.0).keys() == set()
+
+
 @pytest.mark.long
 def test_a_cold_start(eager_artifact: Path) -> None:
     found = starts.cold_start("eager_quantized", eager_artifact, "cpu", ONE, True)
@@ -179,10 +209,15 @@ def test_a_cold_start_without_an_artifact(eager_artifact: Path) -> None:
 
 
 def test_what_it_quantizes(eager_artifact: Path) -> None:
-    """As the artifact has it."""
+    """As the artifact has it; and how long that takes, which an artifact spares."""
     artifact = read_artifact(eager_artifact)
-    mine = probe._load("jit_from_original", artifact, {}, torch.device("cpu")).transformer.state_dict()
-    theirs = probe._load("jit", artifact, {}, torch.device("cpu")).transformer.state_dict()
+    before = time.perf_counter()
+    quantized, seconds = probe._load("jit_from_original", artifact, {}, torch.device("cpu"))
+    assert seconds.keys() == {"quantize"}
+    assert 0 < seconds["quantize"] < time.perf_counter() - before
+    loaded, none = probe._load("jit", artifact, {}, torch.device("cpu"))
+    assert none == {}
+    mine, theirs = quantized.transformer.state_dict(), loaded.transformer.state_dict()
     assert {name: type(tensor) for name, tensor in mine.items()} == {name: type(theirs[name]) for name in theirs}
     assert len({type(tensor) for tensor in mine.values()}) > 1
 

@@ -36,6 +36,24 @@ def test_arms_take_turns_after_their_warm_up() -> None:
     assert rounds.first_ms.keys() == {"A", "B"}
 
 
+def test_clocks_are_watched_in_the_rounds_alone() -> None:
+    log: list[str] = []
+
+    @contextlib.contextmanager
+    def watch() -> Iterator[None]:
+        log.append("watch")
+        try:
+            yield
+        finally:
+            log.append("told")
+
+    time_in_turn({"A": Timed(Arm("A", log))}, 2, 3, CPU, Silent(), watch)
+    assert log == ["A", "A", "A", "watch", "A", "A", "told"]
+    with pytest.raises(Interrupted):
+        time_in_turn({"A": Timed(Arm("A", log, 3, KeyboardInterrupt))}, 100, 1, CPU, Silent(), watch)
+    assert log[7:] == ["A", "watch", "A", "told"]
+
+
 def test_each_call_has_its_surroundings_outside_of_the_clock() -> None:
     log: list[str] = []
 

@@ -28,6 +28,13 @@ def test_no_image_no_image_phase() -> None:
     assert all("image" not in start.seconds for start in starts(Record.model_validate(data)))
 
 
+def test_the_note_says_what_is_in_the_bars(full: Content) -> None:
+    assert "empty compiler caches: one step, then a whole image." in waterfall(full.bench).note
+    data = bench_data()
+    data["measured"] = [item for item in data["measured"] if item["metric"] != "cold, image"]
+    assert waterfall(Record.model_validate(data)).note.endswith("empty compiler caches: one step.")
+
+
 def test_bars_end_where_the_same_thing_is_done(full: Content) -> None:
     """A CUDA graph paints no image; a bar to its first step would look like the fastest start."""
     data = bench_data()
