@@ -45,11 +45,11 @@ def _room_to_decode(subject: Subject) -> AbstractContextManager[None]:
 
 
 def count_painted(result: Any) -> int:
-    """How many images, or videos, a call of a pipeline gave.
+    """How many images, videos or pieces of sound a call of a pipeline gave: the first field of its output.
 
     Not the shape's batch: prompts may be a list, and num_images_per_prompt multiplies them.
     """
-    return len(result.images if "images" in result else result.frames)
+    return len(result[0])
 
 
 def to_pixels(values: np.ndarray) -> np.ndarray:
