@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from qcompile.errors import PlanError
-from qcompile.images import paint_values
+from qcompile.images import Painted, paint_all
 from qcompile.source import BUILTIN
 from qcompile.subject import SEED, Subject
 
@@ -61,10 +61,10 @@ def refuse_too_many(model_id: str | None, count: int) -> None:
         raise PlanError(f"--prompts {count}: {error}. Ask for fewer.") from error
 
 
-def paint_task(subject: Subject, label: str, task: Task) -> np.ndarray | None:
-    """The image of one task, [height, width, 3] from 0 to 1; None where nothing paints images."""
+def paint_task(subject: Subject, label: str, task: Task) -> Painted | None:
+    """What the call of one task paints; None where nothing paints pictures."""
     prompt = {} if task.prompt is None else {"prompt": task.prompt}
-    return paint_values(replace(subject, call=subject.call | prompt), label, task.seed)
+    return paint_all(replace(subject, call=subject.call | prompt), label, task.seed)
 
 
 def score_percent(images: Sequence[np.ndarray], tasks: Sequence[Task]) -> float | None:
