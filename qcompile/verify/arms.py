@@ -63,11 +63,16 @@ def compile_steps(recipe: Recipe) -> dict[int, Compile]:
 
 
 def make_control(recipe: Recipe, subject: Subject) -> None:
-    """Compile the original in place as the recipe says, just in time: what compilation alone changes."""
+    """Compile the original in place as the recipe says, just in time: what compilation alone changes.
+
+    Where the recipe leaves the denoiser eager, its blocks are compiled at default options, as `bench` does.
+    """
     for index, step in compile_steps(recipe).items():
         # Unlike packages, what torch.compile makes is not saved, so that only the way there differs.
         jit = step.model_copy(update={"mode": "jit"})
         jit.prepare(subject.components[step.component], recipe.inductor_options(index))
+    if all(step.component != subject.denoiser for step in compile_steps(recipe).values()):
+        Compile(component=subject.denoiser, mode="jit").prepare(subject.components[subject.denoiser])
 
 
 @contextmanager
