@@ -26,7 +26,7 @@ from qcompile.quality.reference import (
     refuse_not_finite,
     take_reference,
 )
-from qcompile.quality.tasks import NUM_SCORED, has_score, refuse_too_many, tasks_of
+from qcompile.quality.tasks import NUM_SCORED, has_score, refuse_too_many, tasks_of, with_fitting_prompts
 from qcompile.quality.trajectory import moved
 from qcompile.recipe import Recipe
 from qcompile.source import find_folder
@@ -135,7 +135,8 @@ def verify(
     with stage(progress, "load the original"):
         subject = original_subject(folder, recipe, manifest, where)
     with stage(progress, "original"):
-        reference = take_reference(subject, tasks_of(manifest.model.id, subject.call, count), scored)
+        tasks = with_fitting_prompts(subject, tasks_of(manifest.model.id, subject.call, count))
+        reference = take_reference(subject, tasks, scored)
     refuse_unmeasurable(limits, True, bool(reference.images), reference.score_percent is not None)
     arms, no_control = run.control(subject, reference)
     originals = run.original_layers(subject)
