@@ -26,7 +26,7 @@ from qcompile.quality.reference import (
     refuse_not_finite,
     take_reference,
 )
-from qcompile.quality.tasks import NUM_SCORED, has_score, refuse_too_many, tasks_of, with_fitting_prompts
+from qcompile.quality.tasks import NUM_SCORED, has_score, refuse_too_many, tasks_of, text_of, with_fitting_prompts
 from qcompile.quality.trajectory import moved
 from qcompile.recipe import Recipe
 from qcompile.source import find_folder
@@ -125,6 +125,11 @@ def verify(
     set_bounds = {key for key in Bounds.model_fields if getattr(limits, key) is not None}
     if request.suggest and not set_bounds - {"max_compiled_error"}:
         raise PlanError("--suggest: there is no bound to meet. Give one, for example --bound max_step_error=0.05.")
+    if request.clip is not None and text_of(recipe.header.call.get("prompt")) is None:
+        raise PlanError(
+            f"--clip {request.clip}: the recipe's call has no prompt that an image could fit. Set call.prompt and "
+            "apply the recipe again, or leave --clip out."
+        )
     metrics = open_metrics(request.lpips, request.clip)
     where = resolve_device(device or manifest.environment.device)
     folder = find_folder(model_id, manifest.model.revision if original is None else None)

@@ -97,6 +97,15 @@ def test_what_can_not_be_measured_is_refused_before_the_model_is_loaded(
         verify(small_artifact, bounds=bounds, **options)
 
 
+def test_clip_scores_need_a_prompt(small_artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parse = verification.recipes.parse
+    monkeypatch.setattr(
+        verification.recipes, "parse", lambda text, name: parse(text.replace("prompt: a", "negative_prompt: a"), name)
+    )
+    with pytest.raises(PlanError, match=r"^--clip .*: the recipe's call has no prompt .* Set call.prompt and apply"):
+        verify(small_artifact, request=Request(clip=tmp_path))
+
+
 def test_sensitivity_of_what_is_not_quantized(tmp_path: Path) -> None:
     from verify.conftest import make, short
 
