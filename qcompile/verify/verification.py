@@ -234,7 +234,19 @@ class _Run:
     def artifact_arm(self, reference: Reference, eager: dict[str, Any]) -> Arm:
         with stage(self.progress, "artifact"):
             subject = artifact_subject(self.opened, self.recipe, self.device, compiled=True)
-            measured, images = measure(subject, reference, "the artifact's")
+            try:
+                measured, images = measure(subject, reference, "the artifact's")
+            except VerifyError as error:
+                if not self.opened.manifest.packages:
+                    raise
+                del subject
+                release()
+                # Packages show as one module; without them the same calls tell which layer it is.
+                subject = artifact_subject(self.opened, self.recipe, self.device, compiled=False)
+                measure(subject, reference, "the artifact's")
+                raise VerifyError(
+                    f"{error} Without compiled code the fault is gone, so that its code makes it."
+                ) from error
             if compile_steps(self.recipe):
                 denoiser = subject.components[subject.denoiser]
                 measured.compiled_errors = errors_of(denoiser, reference.calls, eager)

@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -7,6 +8,7 @@ import torch
 import qcompile
 from qcompile.artifact.read import read_artifact
 from qcompile.errors import ModelError, PlanError, VerifyError
+from qcompile.progress import Silent
 from qcompile.verify import verification
 from qcompile.verify.report import Report
 from qcompile.verify.verification import Request, verify
@@ -104,6 +106,21 @@ def test_clip_scores_need_a_prompt(small_artifact: Path, tmp_path: Path, monkeyp
     )
     with pytest.raises(PlanError, match=r"^--clip .*: the recipe's call has no prompt .* Set call.prompt and apply"):
         verify(small_artifact, request=Request(clip=tmp_path))
+
+
+@pytest.mark.parametrize("eager_too", [True, False])
+def test_a_fault_in_packages_is_looked_for_without_them(monkeypatch: pytest.MonkeyPatch, eager_too: bool) -> None:
+    def measure(compiled: bool, *_: object) -> None:
+        if compiled or eager_too:
+            raise VerifyError("the decoder." if compiled else "the decoder's layer.")
+
+    monkeypatch.setattr(verification, "artifact_subject", lambda *_, compiled: compiled)
+    monkeypatch.setattr(verification, "measure", measure)
+    opened = SimpleNamespace(manifest=SimpleNamespace(packages=("one",)))
+    run = verification._Run(opened, None, None, torch.device("cpu"), Silent(), Request(), None)
+    expected = "^the decoder's layer.$" if eager_too else "^the decoder. Without compiled code the fault is gone"
+    with pytest.raises(VerifyError, match=expected):
+        run.artifact_arm(None, {})
 
 
 def test_sensitivity_of_what_is_not_quantized(tmp_path: Path) -> None:
