@@ -1,6 +1,7 @@
 """Compiler options: those every compilation gets, those of torch's modes, and those a recipe sets."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from qcompile.errors import PlanError, nearest
@@ -48,6 +49,15 @@ def for_compiler(options: Mapping[str, Any]) -> dict[str, Any]:
 
     _set_triton_ptxas_path()
     return {**SILENT, "post_grad_custom_post_pass": KEEP_SHARED, **options}
+
+
+@contextmanager
+def no_silent_eager() -> Iterator[None]:
+    """Many models of one class may be compiled in turn; past torch's limit it would run them eagerly without a word."""
+    import torch
+
+    with torch._dynamo.config.patch(recompile_limit=64, fail_on_recompile_limit_hit=True):
+        yield
 
 
 def check_options(options: Mapping[str, Any], place: str) -> None:

@@ -10,7 +10,7 @@ from torch import nn
 
 from qcompile import recipe as recipes
 from qcompile.aot.dispatch import install
-from qcompile.aot.options import for_compiler, options_of
+from qcompile.aot.options import for_compiler, no_silent_eager, options_of
 from qcompile.aot.runtime import LoadedPackage
 from qcompile.artifact.read import Artifact
 from qcompile.steps.compile import Compile
@@ -75,13 +75,6 @@ def open_packages(artifact: Artifact, device: torch.device) -> dict[str, list[Lo
         opened = LoadedPackage(Path(artifact.folder, package.file), package, index)
         found.setdefault(package.component, []).append(opened)
     return found
-
-
-@contextmanager
-def no_silent_eager() -> Iterator[None]:
-    """Many models of one class may be compiled in turn; past torch's limit it would run them eagerly without a word."""
-    with torch._dynamo.config.patch(recompile_limit=64, fail_on_recompile_limit_hit=True):
-        yield
 
 
 def _under_compiler(pipeline: Any, steps: list[tuple[Compile, dict[str, Any]]]) -> Around:

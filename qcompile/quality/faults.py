@@ -11,10 +11,12 @@ from torch import nn
 
 from qcompile.modules import inner_tensors
 
+NOT_FINITE, CONSTANT = "whose output holds NaN or infinity", "whose output is one value throughout"
+
 
 @dataclass(frozen=True)
 class Offender:
-    """The first module, in the order in which calls end, whose output is not finite."""
+    """The first module, in the order in which calls end, whose output is at fault."""
 
     component: str
     module: str
@@ -22,11 +24,12 @@ class Offender:
     class_name: str
     weights: tuple[str, ...]
     """Its own parameters and buffers that hold values that are not finite."""
+    fault: str = NOT_FINITE
 
     def __str__(self) -> str:
         blame = f"; so does its {' and '.join(self.weights)}" if self.weights else ""
         name = f"{self.component}.{self.module}".rstrip(".")
-        return f"{name} ({self.class_name}) is the first module whose output holds NaN or infinity{blame}"
+        return f"{name} ({self.class_name}) is the first module {self.fault}{blame}"
 
 
 class _Found(BaseException):
@@ -43,12 +46,23 @@ def first_not_finite(components: Mapping[str, nn.Module], run: Callable[[], Any]
     Returns:
         None where every output is finite. Code compiled ahead of time shows as one module.
     """
+    return _first(components, run, lambda output: not is_finite(output), NOT_FINITE)
+
+
+def first_constant(components: Mapping[str, nn.Module], run: Callable[[], Any]) -> Offender | None:
+    """The same for the first module whose output is one value throughout, so that nothing is left of its input."""
+    return _first(components, run, _is_constant, CONSTANT)
+
+
+def _first(
+    components: Mapping[str, nn.Module], run: Callable[[], Any], is_bad: Callable[[Any], bool], fault: str
+) -> Offender | None:
     found: list[Offender] = []
 
     def watcher(component: str, name: str) -> Callable[..., None]:
         def look(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-            if not is_finite(output):
-                found.append(Offender(component, name, type(module).__name__, _bad_weights(module)))
+            if is_bad(output):
+                found.append(Offender(component, name, type(module).__name__, _bad_weights(module), fault))
                 raise _Found
 
         return look
@@ -94,6 +108,13 @@ def is_finite(output: Any) -> bool:
     if isinstance(getattr(output, "sample", None), torch.Tensor):
         return is_finite(output.sample)
     return True
+
+
+def _is_constant(output: Any) -> bool:
+    if not isinstance(output, torch.Tensor) or not output.is_floating_point() or output.numel() < 2:
+        return False
+    values = output.float()
+    return bool((values == values.flatten()[0]).all())
 
 
 def _bad_weights(module: nn.Module) -> tuple[str, ...]:

@@ -11,9 +11,9 @@ from torch import nn
 from qcompile.aot.callspec import Arguments
 from qcompile.aot.compare import relative_error
 from qcompile.errors import VerifyError
-from qcompile.images import psnr_db, to_pixels
+from qcompile.images import Painted, psnr_db, to_pixels
 from qcompile.quality.bounds import Measured
-from qcompile.quality.faults import first_not_finite, image_fault, is_finite
+from qcompile.quality.faults import first_constant, first_not_finite, image_fault, is_finite
 from qcompile.quality.similarity import WINDOW, ssim
 from qcompile.quality.tasks import Task, paint_task, score_percent
 from qcompile.quality.trajectory import Trajectory, copied, moved, recorded
@@ -32,7 +32,9 @@ class Reference:
     """Of the first task, for the first shape; empty for a bare model."""
     tasks: tuple[Task, ...]
     images: tuple[np.ndarray, ...]
-    """uint8 [height, width, 3], one a task; empty where nothing paints images."""
+    """uint8 [height, width, 3], the first of each task's call; empty where nothing paints images."""
+    plain: tuple[tuple[bool, ...], ...]
+    """Whether each image or frame of a task's call is of one colour. A video's first task is all that is painted."""
     score_percent: float | None
 
 
@@ -53,21 +55,25 @@ def take_reference(subject: Subject, tasks: Sequence[Task], scored: bool) -> Ref
     refuse_not_finite(subject, calls, computed, whose)
     trajectory = Trajectory()
     images: tuple[np.ndarray, ...] = ()
+    plain: tuple[tuple[bool, ...], ...] = ()
     if subject.pipeline is not None:
         with recorded(denoiser) as trajectory:
-            values = [paint_task(subject, first_label(subject), tasks[0])]
+            painted = paint_task(subject, first_label(subject), tasks[0])
         for index, output in enumerate(trajectory.outputs):
             if not is_finite(output):
                 _refuse_call(subject, trajectory.calls[index], _step_output(index, len(trajectory)), whose)
-        if values[0] is not None:
-            values += [paint_task(subject, first_label(subject), task) for task in tasks[1:]]
-        images = _checked(subject, values, tasks, (), whose)
+        if painted is not None:
+            images, plain = _looked_at(subject, painted, tasks[0], None, whose)
+        for task in tasks[1:] if images else ():
+            more = _paint(subject, task, None, whose)
+            images, plain = images + more[0], plain + more[1]
     return Reference(
         moved(calls, cpu),
         moved(computed, cpu),
         trajectory,
         tuple(tasks),
         images,
+        plain,
         score_percent(images, tasks) if scored and images else None,
     )
 
@@ -97,9 +103,9 @@ def measure(subject: Subject, reference: Reference, whose: str) -> tuple[Measure
         if error != error:
             _refuse_call(subject, trajectory.calls[index], _step_output(index, len(trajectory)), whose)
     images: tuple[np.ndarray, ...] = ()
-    if reference.images:
-        values = [paint_task(subject, first_label(subject), task) for task in reference.tasks]
-        images = _checked(subject, values, reference.tasks, reference.images, whose)
+    for task, plain in zip(reference.tasks, reference.plain, strict=False):
+        images += _paint(subject, task, plain, whose)[0]
+    if images:
         pairs = list(zip(images, reference.images, strict=True))
         measured.psnr_db = tuple(psnr_db(mine, theirs) for mine, theirs in pairs)
         if min(images[0].shape[:2]) >= WINDOW:
@@ -168,41 +174,68 @@ def _refuse_call(subject: Subject, call: Arguments, place: str, whose: str) -> N
     raise VerifyError(f"{whose} {name}: its {place} holds NaN or infinity; {blame}. {_ADVICE}")
 
 
-def _checked(
-    subject: Subject,
-    values: Sequence[np.ndarray | None],
-    tasks: Sequence[Task],
-    originals: Sequence[np.ndarray],
-    whose: str,
-) -> tuple[np.ndarray, ...]:
-    """Images as pixels; empty where there are none.
+Seen = tuple[tuple[np.ndarray, ...], tuple[tuple[bool, ...], ...]]
+"""The first image of a call as pixels (none of a video), and which of its images or frames are of one colour."""
+
+
+def _paint(subject: Subject, task: Task, originals: Sequence[bool] | None, whose: str) -> Seen:
+    painted = paint_task(subject, first_label(subject), task)
+    assert painted is not None
+    return _looked_at(subject, painted, task, originals, whose)
+
+
+def _looked_at(subject: Subject, painted: Painted, task: Task, originals: Sequence[bool] | None, whose: str) -> Seen:
+    """All images or frames of a task's call, looked at.
+
+    Args:
+        subject: what painted them.
+        painted: what it painted.
+        task: what it was called with.
+        originals: which of the original's are of one colour; None where these are the original's.
+        whose: the pipeline in the possessive, for messages.
 
     Raises:
         VerifyError: one is not finite, or of one colour where the original's is not.
     """
-    images = [image for image in values if image is not None]
-    for index, (image, task) in enumerate(zip(images, tasks, strict=False)):
-        fault = image_fault(image)
-        finite = bool(np.isfinite(image).all())
-        # The original may well be of one colour: its weights can be random, and its prompt `a black square`.
-        if fault is None or (finite and (not originals or image_fault(originals[index] / 255) is not None)):
-            continue
-        prompt = f"for {task.prompt!r}, seed {task.seed}," if task.prompt else f"for seed {task.seed}"
-        if finite:
+
+    def again() -> None:
+        paint_task(subject, first_label(subject), task)
+
+    faults = [image_fault(picture) for picture in painted.pictures]
+    # The original may well be of one colour: its weights can be random, and its prompt `a black square`.
+    lost = [i for i, fault in enumerate(faults) if fault is not None and originals is not None and not originals[i]]
+    if lost or not painted.is_finite:
+        offender = first_not_finite(subject.components, again)
+        if offender or not painted.is_finite:
+            # Where infinity was clamped, no picture shows it.
+            bad = next((i for i, picture in enumerate(painted.pictures) if not np.isfinite(picture).all()), None)
             raise VerifyError(
-                f"{whose} image {prompt} {fault}, and the original's is not; all values on the way are finite. "
-                f"{_ADVICE}"
+                f"{whose} {_named(painted, bad, task)} holds values that are not finite; "
+                f"{offender or _ALL_FINITE}. {_ADVICE}"
             )
-        offender = first_not_finite(
-            subject.components,
-            lambda task=task: paint_task(subject, first_label(subject), task),  # type: ignore[misc]
+        offender = first_constant(subject.components, again)
+        raise VerifyError(
+            f"{whose} {_named(painted, lost[0], task)} {faults[lost[0]]}, and the original's is not; all values on "
+            f"the way are finite; {offender or _NONE_CONSTANT}. {_ADVICE_FINITE}"
         )
-        blame = f"{offender}" if offender else "every module's output is finite"
-        raise VerifyError(f"{whose} image {prompt} {fault}; {blame}. {_ADVICE}")
-    return tuple(to_pixels(image) for image in images)
+    plain = tuple(fault is not None for fault in faults)
+    return () if painted.is_video else (to_pixels(painted.pictures[0]),), (plain,)
 
 
+def _named(painted: Painted, index: int | None, task: Task) -> str:
+    """One image or frame of a task's call, by its index where that is known."""
+    kind, count = "frame" if painted.is_video else "image", len(painted.pictures)
+    number = "" if index is None or count == 1 else f" {index + 1} of {count}"
+    return f"{kind}{number} " + (f"for {task.prompt!r}, seed {task.seed}," if task.prompt else f"for seed {task.seed}")
+
+
+_ALL_FINITE = "every module's output is finite"
+_NONE_CONSTANT = "no module's output is one value throughout"
 _ADVICE = (
     "Look at that layer's weights; a dtype of wider range helps (bfloat16 or float32 in place of float16), or leaving "
     "the layer out where quantization made it so (layers.exclude)."
+)
+_ADVICE_FINITE = (
+    "Leave layers out, first those of the components that the recipe quantizes (layers.exclude), or choose a finer "
+    "scheme, until the picture is back."
 )

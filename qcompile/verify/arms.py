@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from qcompile.aot.options import no_silent_eager
 from qcompile.artifact.manifest import Manifest
 from qcompile.artifact.read import Artifact
 from qcompile.errors import MachineError
@@ -62,23 +63,30 @@ def compile_steps(recipe: Recipe) -> dict[int, Compile]:
 
 
 def make_control(recipe: Recipe, subject: Subject) -> None:
-    """Compile the original in place as the recipe says, just in time: what compilation alone changes."""
+    """Compile the original in place as the recipe says, just in time: what compilation alone changes.
+
+    Where the recipe leaves the denoiser eager, its blocks are compiled at default options, as `bench` does.
+    """
     for index, step in compile_steps(recipe).items():
         # Unlike packages, what torch.compile makes is not saved, so that only the way there differs.
         jit = step.model_copy(update={"mode": "jit"})
         jit.prepare(subject.components[step.component], recipe.inductor_options(index))
+    if all(step.component != subject.denoiser for step in compile_steps(recipe).values()):
+        Compile(component=subject.denoiser, mode="jit").prepare(subject.components[subject.denoiser])
 
 
 @contextmanager
 def compiling() -> Iterator[None]:
-    """Say in our words that torch's compiler failed while the control arm was run.
+    """Run the control arm, all of it compiled, and say in our words that torch's compiler failed.
 
     Raises:
         MachineError: it did.
     """
     try:
-        yield
-    except torch._dynamo.exc.TorchDynamoException as error:
+        # Blocks that ran eagerly would make the control better than what it is compared with.
+        with no_silent_eager():
+            yield
+    except (torch._dynamo.exc.TorchDynamoException, torch._dynamo.exc.FailOnRecompileLimitHit) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise MachineError(
             f"the control arm could not be compiled here: {lines[0]}. `qcompile doctor` says what is missing; "

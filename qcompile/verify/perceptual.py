@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from qcompile.errors import MachineError, ModelError
-from qcompile.quality.tasks import Task
+from qcompile.quality.tasks import Task, text_of
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Metrics:
                 )
             if self.clip is not None and images:
                 found["clip_score"] = statistics.median(
-                    self.clip(image, str(task.prompt)) for image, task in zip(images, tasks, strict=True)
+                    self.clip(image, str(text_of(task.prompt))) for image, task in zip(images, tasks, strict=True)
                 )
         return found
 

@@ -26,7 +26,7 @@ from qcompile.quality.reference import (
     refuse_not_finite,
     take_reference,
 )
-from qcompile.quality.tasks import NUM_SCORED, has_score, refuse_too_many, tasks_of
+from qcompile.quality.tasks import NUM_SCORED, has_score, refuse_too_many, tasks_of, text_of, with_fitting_prompts
 from qcompile.quality.trajectory import moved
 from qcompile.recipe import Recipe
 from qcompile.source import find_folder
@@ -125,6 +125,11 @@ def verify(
     set_bounds = {key for key in Bounds.model_fields if getattr(limits, key) is not None}
     if request.suggest and not set_bounds - {"max_compiled_error"}:
         raise PlanError("--suggest: there is no bound to meet. Give one, for example --bound max_step_error=0.05.")
+    if request.clip is not None and text_of(recipe.header.call.get("prompt")) is None:
+        raise PlanError(
+            f"--clip {request.clip}: the recipe's call has no prompt that an image could fit. Set call.prompt and "
+            "apply the recipe again, or leave --clip out."
+        )
     metrics = open_metrics(request.lpips, request.clip)
     where = resolve_device(device or manifest.environment.device)
     folder = find_folder(model_id, manifest.model.revision if original is None else None)
@@ -135,7 +140,8 @@ def verify(
     with stage(progress, "load the original"):
         subject = original_subject(folder, recipe, manifest, where)
     with stage(progress, "original"):
-        reference = take_reference(subject, tasks_of(manifest.model.id, subject.call, count), scored)
+        tasks = with_fitting_prompts(subject, tasks_of(manifest.model.id, subject.call, count))
+        reference = take_reference(subject, tasks, scored)
     refuse_unmeasurable(limits, True, bool(reference.images), reference.score_percent is not None)
     arms, no_control = run.control(subject, reference)
     originals = run.original_layers(subject)
@@ -179,8 +185,6 @@ class _Run:
     def control(self, subject: Subject, reference: Reference) -> tuple[list[Arm], str | None]:
         if not self.request.control:
             return [], "left out"
-        if not compile_steps(self.recipe):
-            return [], "the recipe compiles nothing"
         with stage(self.progress, "control: compile the original"), compiling():
             make_control(self.recipe, subject)
             measured, images = measure(subject, reference, "the control's")
@@ -230,7 +234,19 @@ class _Run:
     def artifact_arm(self, reference: Reference, eager: dict[str, Any]) -> Arm:
         with stage(self.progress, "artifact"):
             subject = artifact_subject(self.opened, self.recipe, self.device, compiled=True)
-            measured, images = measure(subject, reference, "the artifact's")
+            try:
+                measured, images = measure(subject, reference, "the artifact's")
+            except VerifyError as error:
+                if not self.opened.manifest.packages:
+                    raise
+                del subject
+                release()
+                # Packages show as one module; without them the same calls tell which layer it is.
+                subject = artifact_subject(self.opened, self.recipe, self.device, compiled=False)
+                measure(subject, reference, "the artifact's")
+                raise VerifyError(
+                    f"{error} Without compiled code the fault is gone, so that its code makes it."
+                ) from error
             if compile_steps(self.recipe):
                 denoiser = subject.components[subject.denoiser]
                 measured.compiled_errors = errors_of(denoiser, reference.calls, eager)

@@ -24,9 +24,9 @@ def artifact(cli: Callable[..., Result], write_recipe: Callable[..., Path]) -> P
 
 
 def test_the_table_and_the_record(cli: Callable[..., Result], artifact: Path) -> None:
-    result = cli("verify", artifact, "--prompts", 1, "--sensitivity", "--record", "out/v.json")
+    result = cli("verify", artifact, "--no-control", "--prompts", 1, "--sensitivity", "--record", "out/v.json")
     assert result.code == 0
-    for piece in ("step median", "SSIM", "no control: the recipe compiles nothing", "verify.max_step_error", "adds"):
+    for piece in ("step median", "SSIM", "no control: left out", "verify.max_step_error", "adds"):
         assert piece in result.out
     data = json.loads(Path("out/v.json").read_text())
     (arm,) = data["arms"]
@@ -36,17 +36,17 @@ def test_the_table_and_the_record(cli: Callable[..., Result], artifact: Path) ->
     assert data["suggestion"] is None
     record = read(Path("out/v.json"))
     assert record.recipe_sha256 == read_artifact(artifact).manifest.recipe.sha256
-    assert record.no_control == "the recipe compiles nothing"
+    assert record.no_control == "left out"
     page = cli("report", artifact, "--verified", "out/v.json")
     assert page.code == 0
     assert "no bench record" in page.out
 
 
 def test_a_missed_bound_ends_with_1_and_a_suggestion(cli: Callable[..., Result], artifact: Path) -> None:
-    plain = cli("verify", artifact, "--prompts", 1, "--json")
+    plain = cli("verify", artifact, "--no-control", "--prompts", 1, "--json")
     assert plain.err == ""
     bound = 0.9 * max(json.loads(plain.out)["arms"][0]["step_errors"])
-    arguments = ("verify", artifact, "--prompts", 1, "--suggest", "--bound", f"max_step_error={bound}")
+    arguments = ("verify", artifact, "--no-control", "--prompts", 1, "--suggest", "--bound", f"max_step_error={bound}")
     shown = cli(*arguments)
     assert shown.code == 1
     assert "MISSED" in shown.out

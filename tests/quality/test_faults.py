@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from qcompile.quality.faults import first_not_finite, image_fault
+from qcompile.quality.faults import first_constant, first_not_finite, image_fault
 
 
 def model() -> nn.Sequential:
@@ -46,6 +46,15 @@ def test_code_of_torch_compile_is_looked_into() -> None:
     found = first_not_finite({"a": broken}, lambda: broken(torch.ones(1, 4)))
     assert found is not None
     assert found.module == "1.0"
+
+
+def test_the_first_layer_that_gives_one_value_throughout_is_named() -> None:
+    broken = model()
+    assert first_constant({"vae": broken}, lambda: broken(torch.ones(1, 4))) is None
+    broken[1][0].weight.zero_()
+    broken[1][0].bias.fill_(-1.0)
+    found = first_constant({"vae": broken}, lambda: broken(torch.ones(1, 4)))
+    assert str(found) == "vae.1.0 (Linear) is the first module whose output is one value throughout"
 
 
 @pytest.mark.parametrize(

@@ -80,13 +80,60 @@ def test_an_autoencoder_that_is_not_finite_is_named(subject: Subject, reference:
         measure(subject, reference, "mine")
 
 
+@pytest.mark.parametrize("channels", [slice(None), slice(0, 1)], ids=["black", "in part"])
+def test_infinity_that_an_image_does_not_show_is_found(subject: Subject, reference: Reference, channels: slice) -> None:
+    # diffusers clamps what is decoded, so that -inf is the black of any image.
+    subject.components["vae"].decoder.conv_out.bias[channels] = -float("inf")
+    with pytest.raises(
+        VerifyError,
+        match=r"^mine image for 'a red .*', seed 0, holds values that are not finite; "
+        r"vae.decoder.conv_out \(Conv2d\) is the first module whose output holds NaN or infinity; so does its bias",
+    ):
+        measure(subject, reference, "mine")
+    with pytest.raises(VerifyError, match=r"^the original's image .* not finite; vae.decoder.conv_out"):
+        take_reference(subject, tasks_of(None, subject.call, 1), scored=False)
+    assert "postprocess" not in vars(subject.pipeline.image_processor)
+
+
 def test_a_black_image_is_told_where_the_originals_is_not(subject: Subject, reference: Reference) -> None:
     last = subject.components["vae"].decoder.conv_out
     last.weight.zero_()
     last.bias.fill_(-9.0)
-    with pytest.raises(VerifyError, match="mine image .* is black, and the original's is not; all values on the way"):
+    with pytest.raises(
+        VerifyError,
+        match=r"mine image .* is black, and the original's is not; all values on the way are finite; "
+        r"vae.decoder.conv_out \(Conv2d\) is the first module whose output is one value throughout. Leave layers out",
+    ):
+        measure(subject, reference, "mine")
+    last.bias.copy_(torch.tensor([-9.0, -8.0, -7.0]))
+    with pytest.raises(VerifyError, match=r"is black, .*; no module's output is one value throughout. Leave"):
         measure(subject, reference, "mine")
     # Where the original paints nothing either, there is nothing to complain of.
     black = take_reference(subject, tasks_of(None, subject.call, 1), scored=False)
     measured, _ = measure(subject, black, "mine")
     assert measured.psnr_db == (None,)
+
+
+@pytest.mark.parametrize(
+    ("value", "fault"),
+    [
+        (NAN, "holds values that are not finite; every module's output is finite"),
+        (-1.0, "is black, and the original's"),
+    ],
+)
+def test_every_image_of_a_call_is_looked_at(subject: Subject, value: float, fault: str) -> None:
+    subject.call["num_images_per_prompt"] = 2
+    reference = take_reference(subject, tasks_of("builtin:flux-mini", subject.call, 1), scored=False)
+    assert reference.plain == ((False, False),)
+    # The second alone is spoilt, after its last module.
+    processor = subject.pipeline.image_processor
+    original = processor.postprocess
+
+    def spoilt(decoded: torch.Tensor, **options: str) -> np.ndarray:
+        images = original(decoded, **options)
+        images[1] = max(value, 0.0) if value == value else value
+        return images
+
+    processor.postprocess = spoilt
+    with pytest.raises(VerifyError, match=f"^mine image 2 of 2 for 'a red .*', seed 0, {fault}"):
+        measure(subject, reference, "mine")

@@ -49,6 +49,9 @@ def test_scores_depend_on_image_and_prompt(clip: Path) -> None:
     ]
     assert all(0 <= score <= 100 for score in scores)
     assert len(set(scores)) > 1
+    # Of several prompts, the first is that of the first image.
+    several = metrics.figures([noise], [noise], [Task(["a", "something else"], 0)])
+    assert several == metrics.figures([noise], [noise], [Task("a", 0)])
     assert metrics.figures([], [], []) == {}
 
 

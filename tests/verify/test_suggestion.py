@@ -22,7 +22,7 @@ QUANTIZE = {"component": "transformer", "scheme": "int8_dynamic"}
 def suggested(artifact: Path, part: float, each: bool = False) -> tuple[Report, float]:
     """A report with suggestions for a part of the artifact's own worst step error, and that bound."""
     bound = part * max(read_artifact(artifact).manifest.verification.step_relative_error)
-    request = Request(suggest=True, each=each)
+    request = Request(control=False, suggest=True, each=each)
     return verify(artifact, num_prompts=1, request=request, bounds={"max_step_error": bound}), bound
 
 
@@ -79,14 +79,14 @@ def test_a_bound_that_holds_needs_nothing(small_artifact: Path) -> None:
 
 def test_a_suggestion_needs_a_bound(small_artifact: Path) -> None:
     with pytest.raises(PlanError, match="--suggest: there is no bound to meet"):
-        verify(small_artifact, request=Request(suggest=True))
+        verify(small_artifact, request=Request(control=False, suggest=True))
 
 
 def test_a_bound_that_no_choice_meets(tmp_path: Path) -> None:
     # Another component is quantized too, and no choice of the denoiser's layers changes what that does to the image.
     encoder = {"component": "text_encoder_2", "scheme": "int8_weight_only", "layers": {"include": ["encoder.**"]}}
     artifact = make(short(steps=[{"quantize": encoder}, {"quantize": QUANTIZE}]), tmp_path / "a")
-    found = verify(artifact, num_prompts=1, request=Request(suggest=True), bounds={"min_psnr_db": 200})
+    found = verify(artifact, num_prompts=1, request=Request(control=False, suggest=True), bounds={"min_psnr_db": 200})
     assert re.match(r"verify.min_psnr_db: .* even with every layer at its original weights", found.no_suggestion)
     assert found.suggestion is None
     assert not found.holds
@@ -97,7 +97,7 @@ def test_a_bound_that_no_choice_meets(tmp_path: Path) -> None:
 
 
 def test_sensitivities_are_those_of_layers_put_back(small_artifact: Path) -> None:
-    table = verify(small_artifact, num_prompts=1, request=Request(sensitivity=True)).sensitivity
+    table = verify(small_artifact, num_prompts=1, request=Request(control=False, sensitivity=True)).sensitivity
     errors = read_artifact(small_artifact).manifest.verification.step_relative_error
     assert table.calls == (0, 1, 2)
     assert table.error == pytest.approx(sum(errors) / 3)

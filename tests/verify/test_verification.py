@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -7,17 +8,20 @@ import torch
 import qcompile
 from qcompile.artifact.read import read_artifact
 from qcompile.errors import ModelError, PlanError, VerifyError
+from qcompile.progress import Silent
 from qcompile.verify import verification
 from qcompile.verify.report import Report
 from qcompile.verify.verification import Request, verify
 
 Spoil = Callable[..., Path]
 NAN = float("nan")
+ALONE = Request(control=False)
+"""Compiling the control takes longer than all the rest."""
 
 
 @pytest.fixture(scope="module")
 def report(small_artifact: Path) -> Report:
-    return verify(small_artifact, num_prompts=2)
+    return verify(small_artifact, num_prompts=2, request=ALONE)
 
 
 def test_figures_are_those_that_apply_recorded(report: Report, small_artifact: Path) -> None:
@@ -28,7 +32,7 @@ def test_figures_are_those_that_apply_recorded(report: Report, small_artifact: P
     assert arm.measured.step_errors == recorded.step_relative_error
     assert (arm.measured.psnr_db[0], arm.measured.ssim[0]) == (recorded.image_psnr_db, recorded.image_ssim)
     assert len(arm.measured.psnr_db) == len(report.tasks) == 2
-    assert report.no_control == "the recipe compiles nothing"
+    assert report.no_control == "left out"
     assert report.holds
     assert report.original_score_percent is not None
 
@@ -36,7 +40,7 @@ def test_figures_are_those_that_apply_recorded(report: Report, small_artifact: P
 def test_bounds_are_the_recipes_unless_others_are_given(report: Report, small_artifact: Path) -> None:
     worst = max(report.arms[0].measured.step_errors)
     for limit, holds in ((worst, True), (worst * 0.999, False)):
-        found = verify(small_artifact, num_prompts=1, bounds={"max_step_error": limit})
+        found = verify(small_artifact, num_prompts=1, bounds={"max_step_error": limit}, request=ALONE)
         assert found.holds is holds
         (check,) = [check for check in found.checks if check.bound == "max_step_error"]
         assert (check.value, check.limit) == (worst, limit)
@@ -51,7 +55,7 @@ def test_a_layer_with_a_scale_that_is_not_finite(spoil: Spoil) -> None:
         VerifyError,
         match=r"^the artifact's transformer: .* transformer.transformer_blocks.1.attn.to_qkv \(Linear\) .* its weight",
     ):
-        verify(broken, num_prompts=1)
+        verify(broken, num_prompts=1, request=ALONE)
 
 
 def test_a_decoder_that_paints_black(spoil: Spoil) -> None:
@@ -63,7 +67,7 @@ def test_a_decoder_that_paints_black(spoil: Spoil) -> None:
         },
     )
     with pytest.raises(VerifyError, match="^the artifact's image for 'a red circle .* is black, and the original's"):
-        verify(broken, num_prompts=1)
+        verify(broken, num_prompts=1, request=ALONE)
 
 
 def test_a_bare_model_is_refused(small_artifact: Path, tmp_path: Path, make_recipe: Callable[..., object]) -> None:
@@ -95,12 +99,45 @@ def test_what_can_not_be_measured_is_refused_before_the_model_is_loaded(
         verify(small_artifact, bounds=bounds, **options)
 
 
+def test_clip_scores_need_a_prompt(small_artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parse = verification.recipes.parse
+    monkeypatch.setattr(
+        verification.recipes, "parse", lambda text, name: parse(text.replace("prompt: a", "negative_prompt: a"), name)
+    )
+    with pytest.raises(PlanError, match=r"^--clip .*: the recipe's call has no prompt .* Set call.prompt and apply"):
+        verify(small_artifact, request=Request(clip=tmp_path))
+
+
+@pytest.mark.parametrize("eager_too", [True, False])
+def test_a_fault_in_packages_is_looked_for_without_them(monkeypatch: pytest.MonkeyPatch, eager_too: bool) -> None:
+    def measure(compiled: bool, *_: object) -> None:
+        if compiled or eager_too:
+            raise VerifyError("the decoder." if compiled else "the decoder's layer.")
+
+    monkeypatch.setattr(verification, "artifact_subject", lambda *_, compiled: compiled)
+    monkeypatch.setattr(verification, "measure", measure)
+    opened = SimpleNamespace(manifest=SimpleNamespace(packages=("one",)))
+    run = verification._Run(opened, None, None, torch.device("cpu"), Silent(), Request(), None)
+    expected = "^the decoder's layer.$" if eager_too else "^the decoder. Without compiled code the fault is gone"
+    with pytest.raises(VerifyError, match=expected):
+        run.artifact_arm(None, {})
+
+
 def test_sensitivity_of_what_is_not_quantized(tmp_path: Path) -> None:
     from verify.conftest import make, short
 
     artifact = make(short(steps=[{"channels_last": {"component": "vae"}}]), tmp_path / "a")
     with pytest.raises(PlanError, match="no layer of its transformer is quantized"):
         verify(artifact, num_prompts=1, request=Request(suggest=True))
+
+
+@pytest.mark.slow
+def test_a_recipe_that_compiles_nothing_has_a_control_too(small_artifact: Path) -> None:
+    found = verify(small_artifact, num_prompts=1)
+    assert [arm.name for arm in found.arms] == ["control", "artifact"]
+    assert found.no_control is None
+    control, artifact = (max(arm.measured.step_errors) for arm in found.arms)
+    assert 0 < control < artifact
 
 
 @pytest.mark.slow
