@@ -12,7 +12,7 @@ from qcompile import recipe as recipes
 from qcompile.artifact.read import Artifact, read_artifact
 from qcompile.devices import resolve_device
 from qcompile.environment import current
-from qcompile.errors import ModelError, PlanError, VerifyError
+from qcompile.errors import MachineError, ModelError, PlanError, VerifyError
 from qcompile.header import Bounds
 from qcompile.noise import quiet_libraries
 from qcompile.progress import Progress, Silent, stage
@@ -185,9 +185,14 @@ class _Run:
     def control(self, subject: Subject, reference: Reference) -> tuple[list[Arm], str | None]:
         if not self.request.control:
             return [], "left out"
-        with stage(self.progress, "control: compile the original"), compiling():
-            make_control(self.recipe, subject)
-            measured, images = measure(subject, reference, "the control's")
+        try:
+            with stage(self.progress, "control: compile the original"), compiling():
+                make_control(self.recipe, subject)
+                measured, images = measure(subject, reference, "the control's")
+        except MachineError as error:
+            if compile_steps(self.recipe):
+                raise
+            return [], str(error).rstrip(".")  # what is verified needs no compiler
         # Against its own eager run, which is the original.
         measured.compiled_errors = dict(measured.quantized_errors)
         label = f"{self.opened.manifest.model.dtype}, compiled"

@@ -140,6 +140,19 @@ def test_a_recipe_that_compiles_nothing_has_a_control_too(small_artifact: Path) 
     assert 0 < control < artifact
 
 
+def test_a_recipe_that_compiles_nothing_needs_no_compiler(
+    small_artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise torch._dynamo.exc.TorchDynamoException("no C++ compiler found")
+
+    monkeypatch.setattr(verification, "make_control", fail)
+    found = verify(small_artifact, num_prompts=1)
+    assert [arm.name for arm in found.arms] == ["artifact"]
+    assert found.no_control is not None
+    assert found.no_control.startswith("the control arm could not be compiled here: no C++ compiler found")
+
+
 @pytest.mark.slow
 def test_packages_beside_their_control(compiled_artifact: Path) -> None:
     found = verify(compiled_artifact, num_prompts=1)
