@@ -94,7 +94,9 @@ def test_make_targets_exist() -> None:
 
 
 def test_the_demo_ends_with_the_report() -> None:
-    found = subprocess.run(["make", "-n", "demo"], cwd=ROOT, capture_output=True, text=True, check=True)
+    found = subprocess.run(
+        ["make", "-n", "--no-print-directory", "demo"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert re.search(r"qcompile report .* --out build/demo/report\.html\n$", found.stdout)
 
 
