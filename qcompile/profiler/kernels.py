@@ -23,7 +23,8 @@ FUSED_GROUPS = (
         "quantization",
         re.compile(r"quantize|choose_qparams|amax|amin|clamp.*_(?:div|maximum|minimum|reciprocal|round)_"),
     ),
-    ("normalization", re.compile(r"layer_norm|rms_norm|group_norm|batch_norm|rsqrt|var_mean")),
+    # A mean of squares (`pow`) is one too, where the kernel after it divides by the root.
+    ("normalization", re.compile(r"layer_norm|rms_norm|group_norm|batch_norm|rsqrt|var_mean|_mean_(?:.*_)?pow_")),
     ("copies", re.compile(rf"fused_(?:_?(?:{_MOVES})(?=_|$))+(?:_\d+)?$")),
 )
 """Groups of generated code, tried in this order. Matrix products and attention in such a name are what the kernel

@@ -91,6 +91,7 @@ KNOWN = {
         "void at::native::(anonymous namespace)::RowwiseMomentsCUDAKernel<float>(long, float, float const*, float*, float*)",
         "triton_red_fused_add_mul_native_layer_norm_1",
         "triton_per_fused__to_copy_mean_mul_pow_rsqrt_2",
+        "triton_per_fused__scaled_dot_product_cudnn_attention__to_copy_add_clamp_expand_mean_mul_permute_pow_split_view_2",
         "aten::native_group_norm",
     ),
     "convolution": (
