@@ -1,5 +1,6 @@
 import gc
 import importlib.metadata
+import json
 import subprocess
 import sys
 import types
@@ -18,13 +19,12 @@ def _collector() -> Iterator[None]:
     gc.unfreeze()
 
 
-def test_packages_are_listed_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    scans = []
-    monkeypatch.setattr(importlib.metadata, "packages_distributions", lambda: scans.append(1) or {"a": ["b"]})
+def test_packages_are_listed_once() -> None:
     before = importlib.metadata.packages_distributions
     with library_imports():
-        assert [importlib.metadata.packages_distributions() for _ in range(3)] == [{"a": ["b"]}] * 3
-    assert len(scans) == 1
+        once, again = (importlib.metadata.packages_distributions() for _ in range(2))
+    assert once is again
+    assert once["torch"] == ["torch"]
     assert importlib.metadata.packages_distributions is before
 
 
@@ -105,3 +105,36 @@ print(transformers.models.t5.T5Config.__name__, transformers.T5Config is transfo
 """
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert found.stdout == "True 1\nT5Config True\n"
+
+
+LISTS = """
+import json, sys
+import {module}
+{body}
+import transformers
+from transformers.utils import import_utils
+scanned = {{
+    str(sorted(backends)): {{module: sorted(names) for module, names in modules.items()}}
+    for backends, modules in import_utils.define_import_structure({path}).items()
+}}
+print(json.dumps([scanned, import_utils.fetch__all__.__qualname__, import_utils.fetch__all__.__module__]))
+"""
+
+
+def test_the_names_in_transformers_are_the_same() -> None:
+    own = 'transformers.__path__[0] + "/models"'
+    programs = [
+        LISTS.format(module="transformers", body="", path=own),
+        # The name under which the quick list is kept.
+        LISTS.format(
+            module="qcompile.imports",
+            body="qcompile.imports.import_transformers()",
+            path='__import__("pathlib").Path(transformers.__path__[0] + "/models")',
+        ),
+    ]
+    plain, quick = (
+        json.loads(subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout)
+        for program in programs
+    )
+    assert len(plain[0]) > 1
+    assert quick == plain

@@ -44,6 +44,8 @@ RANKS = (
         "weights",
         "known_values",
         "gallery",
+        "after_import",
+        "distributions",
     ),
     ("fold",),
     ("change", "package", "builtin", "bytecode"),
