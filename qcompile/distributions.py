@@ -10,9 +10,9 @@ class Distributions(Mapping[str, list[str]]):
     """What `importlib.metadata.packages_distributions` gives: names of distributions by top-level package.
 
     That makes an object of every installed file, from Python 3.12 on asks the system whether it is there, and parses
-    the metadata of each distribution: 76 ms for 105 of them (medians of nine, Python 3.11, two processors), a second
-    on a machine with 190. This reads the same lists as text, in 8 ms, and the metadata of those only that somebody asks
-    for.
+    the metadata of each distribution: 76 ms for 105 of them (medians of nine, Python 3.11, two processors), 0.75 s
+    for 190 on another machine. This reads the same lists as text, in 8 ms, and the metadata of those only that somebody
+    asks for.
     """
 
     def __init__(self) -> None:
