@@ -91,19 +91,19 @@ def open_beside_imports(
         The artifact and the files of its components, by component, where they were read.
 
     Raises:
-        ArtifactError: the folder is not a whole artifact.
+        ArtifactError: the folder is not a whole artifact; where it is none at all, before anything is imported.
         PlanError, MachineError: there is no such device.
     """
     known = path if isinstance(path, Artifact) else None
     folder = known.folder if known else Path(path).expanduser()  # type: ignore[arg-type]
+    listing = _list(folder, known)
     with ThreadPoolExecutor() as pool:
-        listing = pool.submit(_list, folder, known)
-        checking = pool.submit(lambda: known or verify(folder, listing.result().manifest))
-        waking = pool.submit(lambda: wake(device or listing.result().manifest.environment.device)) if weights else None
+        checking = pool.submit(lambda: known or verify(folder, listing.manifest))
+        waking = pool.submit(wake, device or listing.manifest.environment.device) if weights else None
         with library_imports():
             import torch  # noqa: F401 (the others need it, and two threads had better not import it at once)
 
-            reading = pool.submit(_bring, pool, folder, listing, waking, device, compiled) if waking else None
+            reading = pool.submit(_bring, pool, folder, listing.manifest, waking, device, compiled) if waking else None
             import_transformers()
             from qcompile import loader
 
@@ -113,7 +113,7 @@ def open_beside_imports(
         with stage(progress, "read weights"):
             ahead = reading.result() if reading else {}
     if ahead:
-        _refuse_changes(folder, listing.result())
+        _refuse_changes(folder, listing)
     return artifact, ahead
 
 
@@ -147,7 +147,7 @@ def _stamp(path: Path) -> tuple[int, ...]:
 def _bring(
     pool: Executor,
     folder: Path,
-    listing: Future[_Listing],
+    manifest: Manifest,
     waking: Future[None],
     device: str | None,
     compiled: bool,
@@ -160,7 +160,6 @@ def _bring(
 
     # torch holds the interpreter's lock while it waits for a driver that is about to wake.
     waking.result()
-    manifest = listing.result().manifest
     where = device_of(manifest, device, compiled)
     if where.type not in READ_AHEAD:
         return {}

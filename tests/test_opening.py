@@ -75,6 +75,22 @@ print([name for name in ("scipy.stats", "scipy.optimize", "scipy.integrate") if 
     assert found.stdout == "[]\n"
 
 
+@pytest.mark.parametrize("there", [False, True], ids=["no folder", "an empty one"])
+def test_what_is_no_artifact_is_refused_before_anything_is_imported(there: bool, tmp_path: Path) -> None:
+    folder = tmp_path / "artifact"
+    if there:
+        folder.mkdir()
+    program = f"""
+import sys, qcompile
+try:
+    qcompile.load({str(folder)!r})
+except qcompile.ArtifactError as error:
+    print(error.fault, "torch" in sys.modules)
+"""
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["no_manifest" if there else "no_folder", "False"]
+
+
 def test_classes_that_are_none_are_told_by_load(eager_artifact: Path) -> None:
     artifact = read_artifact(eager_artifact)
     model = artifact.manifest.model.model_copy(update={"class_name": "FluxPipelin"})
