@@ -69,7 +69,7 @@ class Measurement:
 
 FULL = (
     *("--arms", "eager,jit_bf16,jit,aot,aot_graphs", "--cold-arms", "jit_from_original,jit,aot", "--cold-starts", "2"),
-    *("--steps", "30", "--images", "1"),
+    *("--steps", "30", "--images", "3"),
 )
 STEPS = ("--arms", "jit_bf16,jit,aot,aot_graphs", "--steps", "30", "--images", "0", "--cold-starts", "0", "--no-limits")
 MEASUREMENTS = {
@@ -81,21 +81,22 @@ MEASUREMENTS = {
     "flux_int8": Measurement(
         "flux_dev",
         (ONE_SIZE, FEW_STEPS),
-        # Not jit, nor more than one start without the artifact: each would search for kernels once more, for minutes.
+        # Not more than one start without the artifact: each searches for kernels once more, for minutes.
         (
-            *("--arms", "eager,jit_bf16,aot,aot_graphs", "--cold-arms", "jit_from_original,aot", "--cold-starts", "1"),
+            *("--arms", "eager,jit_bf16,jit,aot,aot_graphs", "--cold-arms", "jit_from_original,aot"),
+            *("--cold-starts", "1"),
             *("--steps", "30", "--images", "0", "--no-limits"),
         ),
     ),
     # Beside the single scheme that is the fastest by the records of all three.
     "flux_autoquant": Measurement(
-        "flux_dev", (ONE_SIZE, FEW_STEPS), ("--arms", "jit_bf16,aot", *STEPS[2:]), ("flux_fp8_row",)
+        "flux_dev", (ONE_SIZE, FEW_STEPS), ("--arms", "jit_bf16,jit,aot", *STEPS[2:]), ("flux_fp8_row",)
     ),
     "sdxl_fp8": Measurement("sdxl", (), FULL),
     "sdxl_int8": Measurement(
         "sdxl",
         (FEW_STEPS, *NO_DESCENT),
-        ("--arms", "eager,jit_bf16,aot,aot_graphs", *STEPS[2:]),
+        ("--arms", "eager,jit_bf16,jit,aot,aot_graphs", *STEPS[2:]),
     ),
     "sdxl_bf16": Measurement(
         "sdxl", (FEW_STEPS,), ("--arms", "eager,jit_bf16,aot,aot_graphs", *STEPS[2:]), ("sdxl_fp8",)
