@@ -3,10 +3,12 @@
     PYTHONPATH=.:tests python tests/gpu/measure.py flux_fp8_row sdxl_fp8 … --records recipes/measured
     PYTHONPATH=.:tests python tests/gpu/measure.py --shapes
     PYTHONPATH=.:tests python tests/gpu/measure.py --scopes
+    PYTHONPATH=.:tests python tests/gpu/measure.py --jit flux_int8 --records tests/gpu/records
 
 Models are made once, in build/full_size (tests/gpu/full_size.py). Each artifact is removed after its measurement, unless
 --keep is given: those of FLUX.1-dev take 16 GB. `--shapes` compares the GPU memory of flux_fp8_row for four sizes with that
-for a single size, and `--scopes` the building and the steps of it compiled by blocks with those of it compiled whole.
+for a single size, and `--scopes` the building and the steps of it compiled by blocks with those of it compiled whole. `--jit`
+times steps ahead of time and just in time, of a recipe that searches for kernels, which takes minutes just in time as well.
 Artifacts that these hold against each other can be made before, by processes of their own: `--apply flux_fp8_row`,
 `--apply four`, `--apply whole`, and for a profile `--apply sdxl_unsearched`; and `--applied` measures an artifact that is
 there as it is.
@@ -72,6 +74,7 @@ FULL = (
     *("--steps", "30", "--images", "3"),
 )
 STEPS = ("--arms", "jit_bf16,jit,aot,aot_graphs", "--steps", "30", "--images", "0", "--cold-starts", "0", "--no-limits")
+JIT = ("--arms", "jit,aot,aot_graphs", *STEPS[2:])
 MEASUREMENTS = {
     "flux_fp8_row": Measurement("flux_dev", (ONE_SIZE,), FULL),
     "flux_fp8": Measurement("flux_dev", (ONE_SIZE, FEW_STEPS), STEPS),
@@ -81,22 +84,21 @@ MEASUREMENTS = {
     "flux_int8": Measurement(
         "flux_dev",
         (ONE_SIZE, FEW_STEPS),
-        # Not more than one start without the artifact: each searches for kernels once more, for minutes.
+        # Not jit, nor more than one start without the artifact: each would search for kernels once more, for minutes.
         (
-            *("--arms", "eager,jit_bf16,jit,aot,aot_graphs", "--cold-arms", "jit_from_original,aot"),
-            *("--cold-starts", "1"),
+            *("--arms", "eager,jit_bf16,aot,aot_graphs", "--cold-arms", "jit_from_original,aot", "--cold-starts", "1"),
             *("--steps", "30", "--images", "0", "--no-limits"),
         ),
     ),
     # Beside the single scheme that is the fastest by the records of all three.
     "flux_autoquant": Measurement(
-        "flux_dev", (ONE_SIZE, FEW_STEPS), ("--arms", "jit_bf16,jit,aot", *STEPS[2:]), ("flux_fp8_row",)
+        "flux_dev", (ONE_SIZE, FEW_STEPS), ("--arms", "jit_bf16,aot", *STEPS[2:]), ("flux_fp8_row",)
     ),
     "sdxl_fp8": Measurement("sdxl", (), FULL),
     "sdxl_int8": Measurement(
         "sdxl",
         (FEW_STEPS, *NO_DESCENT),
-        ("--arms", "eager,jit_bf16,jit,aot,aot_graphs", *STEPS[2:]),
+        ("--arms", "eager,jit_bf16,aot,aot_graphs", *STEPS[2:]),
     ),
     "sdxl_bf16": Measurement(
         "sdxl", (FEW_STEPS,), ("--arms", "eager,jit_bf16,aot,aot_graphs", *STEPS[2:]), ("sdxl_fp8",)
@@ -118,14 +120,19 @@ def main() -> int:
     parser.add_argument("--keep", action="store_true", help="do not remove artifacts after their measurement")
     parser.add_argument("--applied", action="store_true", help="measure artifacts that --apply made")
     parser.add_argument("--apply", choices=[*MEASUREMENTS, *VARIANTS], help="make one artifact and keep it")
+    parser.add_argument(
+        "--jit", choices=MEASUREMENTS, help="steps of one recipe just in time against those ahead of time"
+    )
     parser.add_argument("--shapes", action="store_true", help="GPU memory of four sizes against one")
     parser.add_argument("--scopes", action="store_true", help="blocks against the whole graph")
     options = parser.parse_args()
-    if not (options.recipes or options.apply or options.shapes or options.scopes):
-        parser.error("nothing to measure: name recipes, --apply, --shapes or --scopes")
+    if not (options.recipes or options.apply or options.jit or options.shapes or options.scopes):
+        parser.error("nothing to measure: name recipes, --apply, --jit, --shapes or --scopes")
     if options.apply:
         print(applied(options.apply))
     failed = [name for name in options.recipes if not measure(name, options.records, options.keep, options.applied)]
+    if options.jit and not just_in_time(options.jit, options.records, options.keep):
+        failed.append(options.jit)
     if options.shapes:
         note("shapes", shapes(options.keep), options.records)
     if options.scopes:
@@ -148,6 +155,16 @@ def measure(name: str, records: Path, keep: bool, as_it_is: bool = False) -> boo
     done = qcompile("bench", *source, *chosen.options, *against, "--note", NOTE, "--record", str(records))
     if not keep:
         remove(out, *map(folder_of, chosen.beside))
+    return done
+
+
+def just_in_time(name: str, records: Path, keep: bool) -> bool:
+    """Measure steps of one recipe's artifact ahead of time and just in time; True where a record was written."""
+    out = applied(name)
+    place = place_of(records, f"{name}_jit", current("cuda"), processor())
+    done = qcompile("bench", str(out), *JIT, "--note", NOTE, "--record", str(place))
+    if not keep:
+        remove(out)
     return done
 
 

@@ -14,11 +14,11 @@ and for one GPU, half an hour:
 
     flux     flux_fp8_row, flux_int8, blocks against the whole graph, four sizes against one, flux_autoquant
     rest     sdxl_fp8 and its first step, sdxl_int8, GPU tests
-    int8     flux_int8, sdxl_int8, flux_autoquant beside flux_fp8_row, each with its steps just in time
+    jit      steps of flux_int8, flux_autoquant and sdxl_int8, just in time and ahead of time
     more     wan_fp8, flux_fp8, flux_bf16, GPU tests of schemes, sdxl_bf16 beside sdxl_fp8
 
 On two H100s `choice` took 390 s, `search` 472 beside another build, and `scope` 492 to the end of
-flux_fp8_row; the rest of it took 40 s then. `long` took 1016 s. `rest` took 1475 s on an H200. `kernels`, `flux` and `int8` have
+flux_fp8_row; the rest of it took 40 s then. `long` took 1016 s. `rest` took 1475 s on an H200. `kernels`, `flux` and `jit` have
 not run as they are: records come from jobs like these, and name their own commands.
 
 DIR gets each job's output, its records as soon as there are any, and status.json. A job that does not end in time is
@@ -60,7 +60,8 @@ JOBS: dict[str, tuple[str, ...]] = {
     **{family: (sys.executable, "tests/gpu/full_size.py", family, f"build/full_size/{family}")
        for family in ("flux_dev", "sdxl", "wan")},
     **{f"apply {name}": (*APPLY, name) for name in (
-        "flux_autoquant", "flux_fp8_row", "whole", "four", "sdxl_unsearched")},
+        "flux_autoquant", "flux_fp8_row", "flux_int8", "sdxl_int8", "whole", "four", "sdxl_unsearched")},
+    **{f"jit {name}": (*MEASURE, "--jit", name) for name in ("flux_autoquant", "flux_int8", "sdxl_int8")},
     "flux_autoquant": (*KEEP, "--applied", "flux_autoquant"),
     "flux_fp8_row": (*KEEP, "flux_fp8_row"),
     "sdxl_fp8": (*KEEP, "sdxl_fp8"),
@@ -131,7 +132,22 @@ SETS = {
         Lane(0, 8, ("wan", "wan_fp8", "flux_dev", "flux_fp8", "flux_bf16", "tests of schemes", "sdxl", "sdxl_bf16")),
     ),
     # With steps just in time of what is searched for, which no set before had.
-    "int8": (Lane(0, 8, ("flux_dev", "flux_int8", "sdxl", "sdxl_int8", "apply flux_autoquant", "flux_autoquant")),),
+    "jit": (
+        Lane(
+            0,
+            8,
+            (
+                "flux_dev",
+                "apply flux_int8",
+                "jit flux_int8",
+                "apply flux_autoquant",
+                "jit flux_autoquant",
+                "sdxl",
+                "apply sdxl_int8",
+                "jit sdxl_int8",
+            ),
+        ),
+    ),
     "kernels": (
         Lane(0, 5, ("sdxl", "apply sdxl_unsearched", "profile sdxl_unsearched")),
         Lane(1, 3, ("layers",)),
