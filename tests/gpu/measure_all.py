@@ -18,7 +18,7 @@ and for one GPU, half an hour:
     more     wan_fp8, flux_fp8, flux_bf16, GPU tests of schemes, sdxl_bf16 beside sdxl_fp8
 
 On two H100s `choice` took 390 s, `search` 472 beside another build, and `scope` 492 to the end of
-flux_fp8_row; the rest of it took 40 s then. `long` took 1016 s. `rest` took 1475 s on an H200. `kernels`, `flux` and `jit` have
+flux_fp8_row; the rest of it took 40 s then. `long` took 1016 s. On an H200 `rest` took 1475 s and `jit` 1162. `kernels` and `flux` have
 not run as they are: records come from jobs like these, and name their own commands.
 
 DIR gets each job's output, its records as soon as there are any, and status.json. A job that does not end in time is
