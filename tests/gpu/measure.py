@@ -107,7 +107,7 @@ MEASUREMENTS = {
         "wan",
         # What is measured is one step, and 50 of them take minutes where apply compares with the original.
         ("shapes=[{height: 480, width: 832, frames: 81}]", "call.num_inference_steps=2"),
-        ("--arms", "eager,jit_bf16,jit,aot", "--steps", "5", *STEPS[4:]),
+        ("--arms", "eager,jit_bf16,jit,aot,aot_graphs", "--steps", "5", *STEPS[4:]),
     ),
 }
 
