@@ -16,10 +16,10 @@ and for one GPU, half an hour:
     rest     sdxl_fp8 and its first step, sdxl_int8, GPU tests
     jit      steps of flux_int8, flux_autoquant and sdxl_int8, just in time and ahead of time
     more     wan_fp8, flux_fp8, flux_bf16, GPU tests of schemes, sdxl_bf16 beside sdxl_fp8
-    gaps     what no record has yet: wan_fp8 with CUDA graphs, and the memory that applying flux_autoquant takes
+    gaps     what the sets before left: wan_fp8 with CUDA graphs, and the memory that applying flux_autoquant takes
 
 On two H100s `choice` took 390 s, `search` 472 beside another build, and `scope` 492 to the end of
-flux_fp8_row; the rest of it took 40 s then. `long` took 1016 s. On an H200 `rest` took 1475 s and `jit` 1162. `kernels`, `flux` and `gaps` have
+flux_fp8_row; the rest of it took 40 s then. `long` took 1016 s. On an H200 `rest` took 1475 s, `jit` 1162 and `gaps` 714. `kernels` and `flux` have
 not run as they are: records come from jobs like these, and name their own commands.
 
 DIR gets each job's output, its records as soon as there are any, and status.json. A job that does not end in time is
