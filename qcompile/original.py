@@ -17,7 +17,8 @@ def load_subject(recipe: Recipe, device: torch.device, progress: Progress, strea
         recipe: the recipe.
         device: where the models run.
         progress: told of it.
-        streamed: the weights of the denoiser's blocks stay in the computer's memory until `Subject.settle`; for a GPU.
+        streamed: where the device is a GPU, the weights of the denoiser's blocks stay in the computer's memory until
+            `Subject.settle`.
 
     Raises:
         ModelError: the model can't be found or loaded.
@@ -25,6 +26,7 @@ def load_subject(recipe: Recipe, device: torch.device, progress: Progress, strea
         MachineError: memory of the blocks can't be locked.
     """
     source = recipe.header.model
+    streamed = streamed and _is_gpu(device)
     with stage(progress, "load the model"):
         at_first = torch.device("cpu") if streamed else device
         pipeline = load_pipeline(find_folder(source.id, source.revision), getattr(torch, source.dtype), at_first)
@@ -37,3 +39,7 @@ def load_subject(recipe: Recipe, device: torch.device, progress: Progress, strea
     first = next(iter(subject.shapes.values()))
     set_default_size(pipeline, first.height, first.width)
     return subject
+
+
+def _is_gpu(device: torch.device) -> bool:
+    return device.type == "cuda"

@@ -91,7 +91,7 @@ def apply(
         with stage(progress, "check the compiler"):
             check_toolchain()
     with staged(target, overwrite) as root:
-        subject = _subject(recipe, pipeline, model, example_inputs, where, progress, _shrinks_on_gpu(plan, where))
+        subject = _subject(recipe, pipeline, model, example_inputs, where, progress)
         subject.rows_unknown = plan.rows_unknown
         built = _run(plan, subject, root, where, progress)
         with stage(progress, "write weights"):
@@ -108,24 +108,17 @@ def _subject(
     example_inputs: Sequence[Mapping[str, Any]],
     device: torch.device,
     progress: Progress,
-    streamed: bool,
 ) -> Subject:
     if model is not None:
         return subject_of_model(recipe, model.eval().requires_grad_(False), example_inputs)
     if pipeline is None:
-        return load_subject(recipe, device, progress, streamed)
+        return load_subject(recipe, device, progress, streamed=True)
     subject = subject_of_pipeline(recipe, pipeline)
     for component in subject.components.values():
         component.eval().requires_grad_(False)
     first = next(iter(subject.shapes.values()))
     set_default_size(pipeline, first.height, first.width)
     return subject
-
-
-def _shrinks_on_gpu(plan: Plan, device: torch.device) -> bool:
-    """Whether the original would need more of the GPU's memory than what becomes of it."""
-    denoiser = next(item for item in plan.components if item.name == plan.denoiser)
-    return device.type == "cuda" and denoiser.after < denoiser.before
 
 
 def _run(plan: Plan, subject: Subject, root: Path, device: torch.device, progress: Progress) -> Built:

@@ -14,26 +14,36 @@ from stand_ins import Elsewhere
 from torch import nn
 
 import qcompile
-from qcompile import images, original, runner
+from qcompile import images, original
 from qcompile.errors import MachineError
 from qcompile.recipe import Recipe
 from qcompile.streaming import Streaming
 
+QUANTIZED = {"quantize": {"component": "transformer", "scheme": "int8_static"}}
+NO_SMALLER = {"quantize": {"component": "text_encoder_2", "scheme": "int8_weight_only"}}
+"""The denoiser stays as large as it is."""
+
 
 @pytest.mark.parametrize(
-    "compiled",
+    ("changed", "compiled"),
     [
-        None,
-        pytest.param({"mode": "jit", "scope": "full"}, marks=pytest.mark.slow),
-        pytest.param({"mode": "aot", "scope": "blocks"}, marks=pytest.mark.long),
-        pytest.param({"mode": "aot", "scope": "full"}, marks=pytest.mark.long),
+        (QUANTIZED, None),
+        (NO_SMALLER, None),
+        pytest.param(QUANTIZED, {"mode": "jit", "scope": "full"}, marks=pytest.mark.slow),
+        pytest.param(QUANTIZED, {"mode": "aot", "scope": "blocks"}, marks=pytest.mark.long),
+        pytest.param(QUANTIZED, {"mode": "aot", "scope": "full"}, marks=pytest.mark.long),
+        pytest.param(NO_SMALLER, {"mode": "aot", "scope": "full"}, marks=pytest.mark.long),
     ],
 )
 def test_apply_reads_no_weight_that_is_elsewhere(
-    compiled: dict[str, str] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_recipe: Callable[..., Recipe]
+    changed: dict[str, Any],
+    compiled: dict[str, str] | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    make_recipe: Callable[..., Recipe],
 ) -> None:
     steps: list[dict[str, Any]] = [
-        {"quantize": {"component": "transformer", "scheme": "int8_static"}},
+        changed,
         *([{"compile": {"component": "transformer", **compiled}}] if compiled else []),
     ]
     recipe = make_recipe(steps=steps)
@@ -52,7 +62,7 @@ def test_apply_reads_no_weight_that_is_elsewhere(
 
     monkeypatch.setattr(images, "aside", aside)
     monkeypatch.setattr(original, "Streaming", streaming)
-    monkeypatch.setattr(runner, "_shrinks_on_gpu", lambda plan, device: True)
+    monkeypatch.setattr(original, "_is_gpu", lambda device: True)
     found = qcompile.apply(recipe, out=tmp_path / "found").folder
     assert made[0].closed
     assert not made[0].real

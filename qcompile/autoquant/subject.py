@@ -103,7 +103,7 @@ def prepare(
     elif pipeline is not None:
         subject = subject_of_pipeline(recipe, pipeline)
     else:
-        subject = load_subject(recipe, device, progress, streamed=_is_gpu(device))
+        subject = load_subject(recipe, device, progress, streamed=True)
     recipe = recipe.naming(subject.denoiser)
     for index, step in enumerate(recipe.steps):
         if step.owner is not None:
@@ -142,10 +142,6 @@ def prepare(
     for _ in walk(_only_compilation(recipe, subject.denoiser), subject, device.type):
         pass  # what `apply` would refuse after minutes of measuring is refused here
     return Prepared(subject.components[subject.denoiser], calls, tuple(tasks), options)
-
-
-def _is_gpu(device: torch.device) -> bool:
-    return device.type == "cuda"
 
 
 def _only_compilation(recipe: Recipe, denoiser: str) -> Recipe:

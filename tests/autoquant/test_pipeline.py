@@ -14,7 +14,7 @@ from torch import nn
 from autoquant.fakes import OPTIONS, FakeTimer
 from qcompile import original
 from qcompile import recipe as recipes
-from qcompile.autoquant import resolve, subject
+from qcompile.autoquant import resolve
 from qcompile.errors import PlanError
 from qcompile.planner import plan
 
@@ -72,7 +72,7 @@ def test_it_reads_no_weight_that_is_elsewhere(cache: Path, monkeypatch: pytest.M
             return super().__call__(layer, *args)
 
     monkeypatch.setattr(original, "Streaming", streaming)
-    monkeypatch.setattr(subject, "_is_gpu", lambda device: True)
+    monkeypatch.setattr(original, "_is_gpu", lambda device: True)
     found = resolve(recipe, device="cpu", cache=cache / "found", timer=Timer())
     assert len(made) == 1
     assert finite

@@ -17,6 +17,7 @@ and for one GPU, half an hour:
     jit      steps of flux_int8, flux_autoquant and sdxl_int8, just in time and ahead of time
     more     wan_fp8, flux_fp8, flux_bf16, GPU tests of schemes, sdxl_bf16 beside sdxl_fp8
     gaps     what the sets before left: wan_fp8 with CUDA graphs, and the memory that applying flux_autoquant takes
+    plain    what quantizes nothing: sdxl_bf16 beside sdxl_fp8, flux_bf16, GPU tests
 
 On two H100s `choice` took 390 s, `search` 472 beside another build, and `scope` 492 to the end of
 flux_fp8_row; the rest of it took 40 s then. `long` took 1016 s. On an H200 `rest` took 1475 s, `jit` 1162 and `gaps` 714. `kernels` and `flux` have
@@ -152,6 +153,7 @@ SETS = {
         ),
     ),
     "gaps": (Lane(0, 8, ("wan", "wan_fp8", "flux_dev", "apply and measure flux_autoquant")),),
+    "plain": (Lane(0, 8, ("sdxl", "sdxl_bf16", "flux_dev", "flux_bf16", "tests")),),
     "kernels": (
         Lane(0, 5, ("sdxl", "apply sdxl_unsearched", "profile sdxl_unsearched")),
         Lane(1, 3, ("layers",)),
