@@ -13,6 +13,7 @@ from torch import nn
 
 from qcompile import recipe as recipes
 from qcompile.aot.dispatch import OnUnknownShape, install
+from qcompile.aot.options import check_options
 from qcompile.aot.rehearse import rehearse
 from qcompile.aot.runtime import LoadedPackage
 from qcompile.artifact.manifest import Manifest
@@ -199,6 +200,7 @@ def _recompile(
         for index, step in enumerate(recipe.steps):
             if step.phase is Phase.COMPILE and step.owner is not None:
                 workshop.inductor = recipe.inductor_options(index)
+                check_options(workshop.inductor, f"{step.kind} of {step.owner}: inductor.options")
                 step.apply(_part(pipeline, manifest, step.owner), (), workshop)
         _install(Path(folder), manifest, tuple(workshop.packages), pipeline, device, on_unknown_shape, progress)
 

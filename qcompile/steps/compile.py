@@ -120,8 +120,9 @@ class Compile(ComponentStep):
     def prepare(self, module: nn.Module, inductor: Mapping[str, Any] = NOTHING) -> None:
         if self.mode != "jit":
             return
-        from qcompile.aot.options import for_compiler, options_of
+        from qcompile.aot.options import check_options, for_compiler, options_of
 
+        check_options(inductor, f"{self.kind} of {self.component}: inductor.options")
         for part in self.targets(module).values():
             part.compile(options=for_compiler(options_of(self.tuning, inductor)), dynamic=self.dynamic)
 

@@ -1,5 +1,6 @@
 import pytest
 import torch
+import yaml
 from torch import nn
 from torch._inductor.graph import GraphLowering
 
@@ -43,14 +44,49 @@ def test_a_recipe_wins_over_a_mode_and_a_mode_over_the_base() -> None:
             {"conv_1x1_as_mmm": True},
             r"steps.1.inductor.options.conv_1x1_as_mmm: torch .* did you mean 'conv_1x1_as_mm'",
         ),
-        ({"max_autotune": "yes"}, "'yes' is a str; torch has False, a bool, there"),
+        ({"max_autotune_gemm_backends": True}, "True is a bool; torch has '.*', a str, there"),
+        ({"cpp.cxx": 1}, "1 is a int; torch has .*, a tuple, there"),
         ({"epilogue_fusion": 1}, "1 is a int; torch has True, a bool, there"),
-        ({"aot_inductor.package": True}, "qcompile sets this option itself"),
+        ({"freezing": True}, "qcompile sets this option itself"),
     ],
 )
 def test_what_torch_does_not_know_is_refused(options: dict, message: str) -> None:
     with pytest.raises(PlanError, match=message):
         Inductor(component="model", options=options).changes(target(nn.Linear(2, 2), compiled=True))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        # What torch puts into a command line, starts, or writes to.
+        ({"cpp.march": "native -wrapper /bin/sh,-c,touch${IFS}found"}, r"cpp.march is 'native -wrap.*words can be set"),
+        ({"cpp.enable_floating_point_contract_flag": "off -wrapper x"}, "words can be set for max_autotune_gemm"),
+        ({"cpp.cxx": "/tmp/found"}, "words can be set"),
+        ({"cuda.cutlass_dir": "/tmp"}, "of those with a dot, cpp or triton can be set"),
+        ({"trace.enabled": True}, "of those with a dot, cpp or triton can be set"),
+        ({"aot_inductor.package": True}, "of those with a dot, cpp or triton can be set"),
+        ({"autotune_remote_cache": True}, "autotune_remote_cache would ask other machines for code"),
+        ({"max_autotune": "yes"}, "max_autotune is 'yes'; words can be set"),
+        ({"max_autotune_gemm_backends": "TRITON,$(sh)"}, "its words are ATEN, TRITON, CUTLASS, CK or CPP"),
+    ],
+)
+def test_a_recipe_names_no_program_and_no_place(options: dict, message: str) -> None:
+    data = recipes.parse(TEXT).data
+    data["steps"][1]["inductor"]["options"] = options
+    with pytest.raises(RecipeError, match=rf"steps.1.inductor.options: .*{message}"):
+        recipes.parse(yaml.safe_dump(data))
+
+
+def test_words_that_torch_lists_can_be_set() -> None:
+    step = Inductor(component="model", options={"max_autotune_gemm_backends": "TRITON, ATEN", "cpp.simdlen": 256})
+    (change,) = step.changes(target(nn.Linear(2, 2), compiled=True))
+    assert change.action == "max_autotune_gemm_backends=TRITON, ATEN, cpp.simdlen=256"
+
+
+def test_what_this_torch_does_not_know_is_refused_at_load_too() -> None:
+    step = Compile(component="model", mode="jit", scope="full")
+    with pytest.raises(PlanError, match=r"compile of model: inductor.options.nosuch: torch .* has no such"):
+        step.prepare(nn.Linear(2, 2), {"nosuch": True})
 
 
 def test_options_that_nothing_would_use_are_refused() -> None:
