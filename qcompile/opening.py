@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from qcompile.loader import OnMismatch
 
 READ_AHEAD = ("cuda",)
-"""Kinds of devices that weights are brought to ahead; on a CPU files are mapped, which takes no time."""
+"""Kinds of devices that weights are brought to ahead; on a CPU they are there already."""
 
 
 def load(

@@ -20,6 +20,8 @@ Ahead = MutableMapping[str, torch.Tensor]
 """The bytes of whole files of one component, uint8 [bytes], by file name."""
 READERS = 8
 """Files of a component that are read side by side."""
+ALIGNMENT_BYTES = 64
+"""Where torch puts tensors that it makes itself, and code compiled for them expects them."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,10 @@ def read_stored(folder: Path, device: torch.device, ahead: Ahead | None = None) 
 
 def _tensors(file: Any) -> Iterator[tuple[str, torch.Tensor]]:
     for name in file.keys():  # noqa: SIM118 (a safe_open has no __iter__)
-        yield name, file.get_tensor(name)
+        # On a CPU it is mapped, and a file's tensors begin at any multiple of 8 bytes. torch's own kernels for int8 weights
+        # load aligned vectors, whatever they are given: elsewhere the process would end there.
+        tensor = file.get_tensor(name)
+        yield name, tensor.clone() if tensor.data_ptr() % ALIGNMENT_BYTES else tensor
 
 
 def _cut_out(file: Any, path: Path, whole: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:

@@ -70,3 +70,12 @@ def test_a_name_in_two_files(tmp_path: Path) -> None:
         write(tmp_path, {"weight": torch.randn(2)}, name)
     with pytest.raises(ArtifactError, match=r"b\.safetensors: weight is in another file too"):
         read_stored(tmp_path, CPU, read_ahead(tmp_path, CPU))
+
+
+@pytest.mark.parametrize("filler", range(0, 64, 8))
+def test_tensors_begin_where_kernels_may_load_aligned_vectors(tmp_path: Path, filler: int) -> None:
+    tensors = {"odd": torch.ones(3, dtype=torch.int8), "weight": torch.arange(64, dtype=torch.int8).view(8, 8)}
+    save_file(tensors, tmp_path / "a.safetensors", {"filler": "x" * filler})
+    found = read_stored(tmp_path, torch.device("cpu")).tensors
+    assert all(torch.equal(found[name], tensor) for name, tensor in tensors.items())
+    assert [tensor.data_ptr() % 64 for tensor in found.values()] == [0, 0]
