@@ -12,6 +12,7 @@ from types import ModuleType
 from qcompile.after_import import after_import
 from qcompile.deferred import deferred_imports
 from qcompile.distributions import Distributions
+from qcompile.exclusive import EXCLUSIVE
 from qcompile.noise import quiet_imports
 
 SCAN, NAMES = "create_import_structure_from_path", "fetch__all__"
@@ -30,19 +31,20 @@ def library_imports() -> Iterator[None]:
     Both diffusers and transformers 5.17 ask which packages are installed: see `Distributions`. And both import parts of
     scipy that painting does not need: see `deferred_imports`.
     """
-    collects, scan = gc.isenabled(), importlib.metadata.packages_distributions
-    models_may_exist = "torch" in sys.modules
-    gc.disable()
-    importlib.metadata.packages_distributions = cache(Distributions)
-    try:
-        with quiet_imports(), deferred_imports():
-            yield
-        if not models_may_exist:
-            gc.freeze()
-    finally:
-        importlib.metadata.packages_distributions = scan
-        if collects:
-            gc.enable()
+    with EXCLUSIVE:
+        collects, scan = gc.isenabled(), importlib.metadata.packages_distributions
+        models_may_exist = "torch" in sys.modules
+        gc.disable()
+        importlib.metadata.packages_distributions = cache(Distributions)
+        try:
+            with quiet_imports(), deferred_imports():
+                yield
+            if not models_may_exist:
+                gc.freeze()
+        finally:
+            importlib.metadata.packages_distributions = scan
+            if collects:
+                gc.enable()
 
 
 def import_transformers() -> None:

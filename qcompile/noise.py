@@ -10,6 +10,9 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import ModuleType
+
+from qcompile.exclusive import EXCLUSIVE
 
 _CHATTY = ("torchao", "torch", "diffusers", "transformers", "huggingface_hub")
 _SEARCH = "torch._inductor.select_algorithm"
@@ -20,10 +23,10 @@ _PASSED_OVER = ("Ignoring this choice", "for benchmark choice")
 @contextmanager
 def quiet_imports() -> Iterator[None]:
     """Hold back what libraries say while they are imported."""
-    before = logging.root.manager.disable
-    # They set up their own loggers during the import, so levels set now would not last.
-    logging.disable(logging.WARNING)
-    with warnings.catch_warnings():
+    with EXCLUSIVE, warnings.catch_warnings():
+        before = logging.root.manager.disable
+        # They set up their own loggers during the import, so levels set now would not last.
+        logging.disable(logging.WARNING)
         warnings.simplefilter("ignore")
         try:
             yield
@@ -33,10 +36,18 @@ def quiet_imports() -> Iterator[None]:
 
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Hold back warnings and progress bars of the libraries underneath while the body runs; everything is put back."""
+    """Hold back warnings and progress bars of the libraries underneath while the body runs; everything is put back.
+
+    Another thread that wants the same waits until then, and with it whoever loads, applies or measures.
+    """
     import diffusers
     import transformers
 
+    with EXCLUSIVE:
+        yield from _quiet(diffusers, transformers)
+
+
+def _quiet(diffusers: ModuleType, transformers: ModuleType) -> Iterator[None]:
     loggers = [logging.getLogger(name) for name in _CHATTY]
     levels = [logger.level for logger in loggers]
     search = logging.getLogger(_SEARCH)

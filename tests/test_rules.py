@@ -49,7 +49,7 @@ RANKS = (
     ),
     ("fold",),
     ("change", "package", "builtin", "bytecode"),
-    ("errors", "version"),
+    ("errors", "version", "exclusive"),
 )
 """From the top down; a module imports from lower ranks only, and inside its own package."""
 APART = {"artifact": {"steps", "schemes"}, "builtin": {"errors", "version"}}
