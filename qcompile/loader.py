@@ -12,6 +12,7 @@ from accelerate import init_empty_weights
 from torch import nn
 
 from qcompile import recipe as recipes
+from qcompile.aot.callspec import spec_of
 from qcompile.aot.dispatch import OnUnknownShape, install
 from qcompile.aot.options import check_options
 from qcompile.aot.rehearse import rehearse
@@ -25,7 +26,7 @@ from qcompile.devices import device_of
 from qcompile.environment import current, rejections
 from qcompile.errors import EnvironmentMismatch, ModelError
 from qcompile.noise import quiet_libraries
-from qcompile.package import Package
+from qcompile.package import CallSpec, Package
 from qcompile.pipeline import build_model, find_class, set_default_size
 from qcompile.progress import Progress, Silent, stage
 from qcompile.recipe import Recipe
@@ -68,7 +69,9 @@ def load(
         _recompile(recipe, manifest, loaded, where, on_unknown_shape, progress)
     elif manifest.packages and compiled:
         with stage(progress, "open packages"):
-            _install(artifact.folder, manifest, manifest.packages, loaded, where, on_unknown_shape, progress)
+            _install(
+                artifact.folder, manifest, manifest.packages, manifest.calls, loaded, where, on_unknown_shape, progress
+            )
     for index, step in enumerate(recipe.steps):
         if compiled or step.phase is not Phase.COMPILE:
             step.prepare(_part(loaded, manifest, step.owner), recipe.inductor_options(index))
@@ -155,6 +158,7 @@ def _install(
     root: Path,
     manifest: Manifest,
     packages: tuple[Package, ...],
+    denoiser_calls: Mapping[str, CallSpec],
     loaded: Any,
     device: torch.device,
     on_unknown_shape: OnUnknownShape,
@@ -164,7 +168,7 @@ def _install(
     opened = [LoadedPackage(root / package.file, package, index) for package in packages]
     for name in dict.fromkeys(package.component for package in packages):
         own = [item for item in opened if item.package.component == name]
-        calls = manifest.calls if name == manifest.denoiser else None
+        calls = denoiser_calls if name == manifest.denoiser else None
         component = _part(loaded, manifest, name)
         install(name, component, own, calls, on_unknown_shape)
         for reason in rehearse(component, own, calls or {}):
@@ -202,7 +206,9 @@ def _recompile(
                 workshop.inductor = recipe.inductor_options(index)
                 check_options(workshop.inductor, f"{step.kind} of {step.owner}: inductor.options")
                 step.apply(_part(pipeline, manifest, step.owner), (), workshop)
-        _install(Path(folder), manifest, tuple(workshop.packages), pipeline, device, on_unknown_shape, progress)
+        # The calls of this machine: those in the manifest name the device, and the libraries' inputs, of another.
+        calls = {label: spec_of(call) for label, call in subject.calls().items()}
+        _install(Path(folder), manifest, tuple(workshop.packages), calls, pipeline, device, on_unknown_shape, progress)
 
 
 def _part(loaded: Any, manifest: Manifest, owner: str | None) -> Any:

@@ -33,10 +33,12 @@ def paint(pipe: Any, seed: int = 0, **changes: object) -> np.ndarray:
 
 
 def changed_environment(source: Path, target: Path, **changes: object) -> Path:
-    """A copy of an artifact that says it was built elsewhere."""
+    """A copy of an artifact that says it was built elsewhere; with another device its calls are of that one too."""
     shutil.copytree(source, target)
     data = json.loads((target / "qcompile.json").read_text())
     data["environment"] |= changes
+    for call in (*data["calls"].values(), *(package["call"] for package in data["packages"])):
+        call["device_type"] = data["environment"]["device"]
     (target / "qcompile.json").unlink()
     write_manifest(target, Manifest.model_validate_json(json.dumps(data)))
     return target
@@ -183,7 +185,8 @@ class TestCompiled:
 
     @pytest.mark.long
     def test_packages_are_compiled_anew_where_asked(self, compiled_artifact: Path, tmp_path: Path) -> None:
-        other = changed_environment(compiled_artifact, tmp_path / "other", torch="2.99.0")
+        changes = {} if torch.cuda.is_available() else {"device": "cuda", "capability": "9.0", "gpu": "NVIDIA H200"}
+        other = changed_environment(compiled_artifact, tmp_path / "other", torch="2.99.0", **changes)
         pipe = qcompile.load(other, on_mismatch="recompile")
         assert np.array_equal(paint(pipe), np.asarray(Image.open(compiled_artifact / "quantized.png")))
         assert read_artifact(other).manifest.environment.torch == "2.99.0"  # the artifact is as it was
