@@ -55,6 +55,11 @@ class Binding:
                 raise CallError(f"{self._block} has no tensor {item.name}, which its package needs")
             self._weights.append((store, leaf, _part_path(tensor, item.part)))
         self._links = list(links.values())
+        self._processors = [
+            (layer, layer.processor, _backend_of(layer.processor), name or self._block)
+            for name, layer in module.named_modules()
+            if hasattr(layer, "processor")
+        ]
         self.check_weights()
 
     def run(self, found: Mapping[str, Any]) -> Any:
@@ -65,11 +70,26 @@ class Binding:
         """
         for children, key, child, name in self._links:
             if children.get(key) is not child:
-                raise CallError(self._replaced(name, children.get(key)))
+                raise CallError(self._replaced(f"layer {name}", children.get(key)))
+        for layer, processor, backend, name in self._processors:
+            now = getattr(layer, "processor", None)
+            if now is not processor:
+                raise CallError(self._replaced(f"the processor of {name}", now))
+            if _backend_of(now) is not backend:
+                raise CallError(
+                    f"{self._block}: the attention backend of {name} was changed to {_backend_of(now)} after the artifact "
+                    "was loaded; compiled code keeps the one it was built with. Set it in the recipe (attention), or load "
+                    "with compiled=False."
+                )
         inputs, device = [], None
         for entry in self._weights:
             if isinstance(entry, LiftedInput):
                 tensor = _laid_out(found[entry.name], entry)
+                if tensor.requires_grad and torch.is_grad_enabled():
+                    raise CallError(
+                        f"{self._block}: a gradient is asked for, by {entry.name}, and compiled code gives none. Call it "
+                        "under torch.no_grad(), or load with compiled=False."
+                    )
             else:
                 store, leaf, parts = entry
                 tensor = store[leaf]
@@ -84,6 +104,11 @@ class Binding:
                     "(enable_model_cpu_offload)."
                 )
             inputs.append(tensor)
+        if device is not None and device.type == "cuda" and device.index != self.loaded.device_index:
+            raise CallError(
+                f"{self._block}: its weights and inputs are on {device}, and its package was opened for "
+                f"cuda:{self.loaded.device_index}. Load the artifact with device={str(device)!r}."
+            )
         try:
             return rebuild_output(self._output, self.loaded.run(inputs))
         except RuntimeError:
@@ -112,11 +137,16 @@ class Binding:
                     "keeps the dtype it was built in; load with compiled=False to change it."
                 )
 
-    def _replaced(self, name: str, now: object) -> str:
+    def _replaced(self, what: str, now: object) -> str:
         return (
-            f"{self._block}: layer {name} was replaced by {type(now).__name__} after the artifact was loaded; compiled "
+            f"{self._block}: {what} was replaced by {type(now).__name__} after the artifact was loaded; compiled "
             "code would go on as if it had not been. For adapters (LoRA) and other surgery load with compiled=False."
         )
+
+
+def _backend_of(processor: object) -> object:
+    """What diffusers computes an attention layer with; None is the default of the process."""
+    return getattr(processor, "_attention_backend", None)
 
 
 def _part_path(tensor: torch.Tensor, part: int) -> tuple[str, ...]:

@@ -132,7 +132,9 @@ def _build(
         relative_errors={},
         build_seconds=round(time.perf_counter() - started, 3),
     )
-    loaded = LoadedPackage(root / file, package)
+    tensors = [leaf for leaf in leaves(captured[exported]).values() if isinstance(leaf, torch.Tensor)]
+    index = tensors[0].device.index
+    loaded = LoadedPackage(root / file, package, -1 if index is None else index)
     return replace(package, relative_errors={name: _error(targets[name], captured[name], loaded) for name in captured})
 
 

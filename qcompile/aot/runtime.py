@@ -23,10 +23,17 @@ class LoadedPackage:
     def __init__(self, path: Path, package: Package, device_index: int = -1) -> None:
         """Open `path`.
 
+        Args:
+            path: the file.
+            package: what the manifest says of it.
+            device_index: of the GPU that it will run on for good; -1 is the current one, or a CPU.
+
         Raises:
             MachineError: the runtime refuses the file, built for another torch or device for one.
         """
         self.package = package
+        on_current = device_index == -1 and package.call.device_type == "cuda"
+        self.device_index = torch.cuda.current_device() if on_current else device_index
         try:
             # What torch._inductor.aoti_load_package comes down to, less a compiler run that probes the processor: the
             # manifest's environment record has been compared by now, and a machine that only serves needs no compiler.

@@ -17,6 +17,12 @@ from qcompile.package import Package
 from qcompile.schemes import SCHEMES, Seen, Settings
 
 
+class Plain:
+    """A processor of attention, as diffusers has them."""
+
+    _attention_backend = None
+
+
 class RunsGraph:
     """Runs a lifted graph as it was exported, in the place of code compiled from it: all but the compiler."""
 
@@ -100,6 +106,22 @@ def test_exporting_takes_no_second_copy_of_the_weights(monkeypatch: pytest.Monke
     assert seen == own
 
 
+def test_attention_that_is_computed_otherwise_since_raises() -> None:
+    block = Block().eval().requires_grad_(False)
+    block.first.processor = Plain()
+    arguments = {"hidden": torch.randn(1, 24, 32), "context": torch.randn(1, 5, 8)}
+    binding = Binding(block, RunsGraph(block, arguments))
+    kept = block.first.processor
+    block.first.processor = Plain()
+    with pytest.raises(CallError, match="the processor of first was replaced by Plain after the artifact was loaded"):
+        binding.run(leaves(arguments))
+    block.first.processor = kept
+    binding.run(leaves(arguments))
+    kept._attention_backend = "flash"
+    with pytest.raises(CallError, match="the attention backend of first was changed to flash after"):
+        binding.run(leaves(arguments))
+
+
 def test_a_binding_reads_the_weights_of_the_moment() -> None:
     block = Block().eval().requires_grad_(False)
     arguments = {"hidden": torch.randn(1, 24, 32), "context": torch.randn(1, 5, 8)}
@@ -125,6 +147,11 @@ def test_what_compiled_code_can_not_follow_raises() -> None:
         binding.run(leaves(arguments))
     block.first = kept
     binding.run(leaves(arguments))
+    with_gradient = {**arguments, "hidden": arguments["hidden"].clone().requires_grad_()}
+    with pytest.raises(CallError, match=r"a gradient is asked for, by hidden.*torch.no_grad\(\)"):
+        binding.run(leaves(with_gradient))
+    with torch.no_grad():
+        binding.run(leaves(with_gradient))
     with pytest.raises(CallError, match=r"weight first.weight is bfloat16 \[32, 32\].*built for float32"):
         Binding(Block().bfloat16(), graph)
     with pytest.raises(CallError, match="weight first.weight is float32.*strides"):
