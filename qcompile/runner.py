@@ -22,11 +22,11 @@ from qcompile.autoquant import resolve
 from qcompile.built import Built, manifest_of, write_built
 from qcompile.change import Change
 from qcompile.devices import resolve_device
-from qcompile.errors import MachineError, StepError
+from qcompile.errors import MachineError, PlanError, StepError
 from qcompile.images import save_png
 from qcompile.noise import quiet_libraries
 from qcompile.original import load_subject
-from qcompile.pipeline import set_default_size
+from qcompile.pipeline import models_of, set_default_size
 from qcompile.planner import Plan, make_plan, meta_subject, walk
 from qcompile.progress import Progress, Silent, stage
 from qcompile.quality.bounds import checks, refuse, refuse_unmeasurable
@@ -57,7 +57,7 @@ def apply(
         pipeline: apply to this pipeline, in place, instead of loading the recipe's model; it runs compiled code then.
         model: apply to this bare denoiser instead.
         example_inputs: keyword arguments that `model` is called with, one mapping a shape.
-        device: `cpu`, `cuda` or `cuda:N`; by default that of the live object, else a GPU where there is one.
+        device: `cpu`, `cuda` or `cuda:N`; by default a GPU where there is one. A live object is used where it is.
         overwrite: replace an artifact that is at `out`.
         progress: told what happens.
 
@@ -72,9 +72,7 @@ def apply(
     progress = progress or Silent()
     target = Path(out)
     check_target(target, overwrite)
-    where = (
-        _device_of(pipeline, model) if device is None and (pipeline or model) is not None else resolve_device(device)
-    )
+    where = resolve_device(device) if pipeline is None and model is None else _device_of(pipeline, model, device)
     refuse_bounds(recipe, model is None)
     # An artifact's recipe is explicit: what autoquant decides is decided first.
     live: dict[str, Any] = {"pipeline": pipeline, "model": model, "example_inputs": example_inputs}
@@ -230,7 +228,23 @@ def _install(built: Built, root: Path, calls: Mapping[str, Arguments], device: t
         install(name, built.subject.components[name], own, specs if name == built.subject.denoiser else None)
 
 
-def _device_of(pipeline: Any, model: nn.Module | None) -> torch.device:
+def _device_of(pipeline: Any, model: nn.Module | None, device: str | None) -> torch.device:
+    """Where a live object is; it stays there."""
     owner = model if model is not None else pipeline
-    device = next(owner.parameters()).device if isinstance(owner, nn.Module) else owner.device
-    return resolve_device(str(device))
+    kind = "pipeline" if model is None else "model"
+    parts = [owner] if isinstance(owner, nn.Module) else list(models_of(owner).values())
+    if any(hasattr(module, "_hf_hook") for part in parts for module in part.modules()):
+        raise PlanError(
+            f"{kind}: accelerate moves its parts when they run (offloading), so that it is on no one device. Undo that "
+            "(pipeline.remove_all_hooks(), or load it without a device_map) and move it to where it is to run."
+        )
+    places = sorted({str(parameter.device) for part in parts for parameter in part.parameters()})
+    if len(places) != 1:
+        raise PlanError(f"{kind}: its weights are on {' and '.join(places)}. Move all of it to one device first.")
+    found = resolve_device(places[0])
+    if device is not None and resolve_device(device) != found:
+        raise PlanError(
+            f"device: {device} is not where the {kind} is, {found}. Move it there first (.to({device!r})), or leave "
+            "device out."
+        )
+    return found

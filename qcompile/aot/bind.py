@@ -77,9 +77,9 @@ class Binding:
                 raise CallError(self._replaced(f"the processor of {name}", now))
             if _backend_of(now) is not backend:
                 raise CallError(
-                    f"{self._block}: the attention backend of {name} was changed to {_backend_of(now)} after the artifact "
-                    "was loaded; compiled code keeps the one it was built with. Set it in the recipe (attention), or load "
-                    "with compiled=False."
+                    f"{self._block}: the attention backend of {name} was changed to {_backend_of(now)} after the "
+                    "artifact was loaded; compiled code keeps the one it was built with. Set it in the recipe "
+                    "(attention), or load with compiled=False."
                 )
         inputs, device = [], None
         for entry in self._weights:
@@ -87,8 +87,8 @@ class Binding:
                 tensor = _laid_out(found[entry.name], entry)
                 if tensor.requires_grad and torch.is_grad_enabled():
                     raise CallError(
-                        f"{self._block}: a gradient is asked for, by {entry.name}, and compiled code gives none. Call it "
-                        "under torch.no_grad(), or load with compiled=False."
+                        f"{self._block}: a gradient is asked for, by {entry.name}, and compiled code gives none. Call "
+                        "it under torch.no_grad(), or load with compiled=False."
                     )
             else:
                 store, leaf, parts = entry

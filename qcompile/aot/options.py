@@ -86,9 +86,7 @@ def check_options(options: Mapping[str, Any], place: str) -> None:
         number = isinstance(value, int | float) and not isinstance(value, bool)
         fits = (
             # Several switches and numbers default to None.
-            expected is None
-            or type(value) is type(expected)
-            or (number and isinstance(expected, float))
+            expected is None or type(value) is type(expected) or (number and isinstance(expected, float))
         )
         if not fits:
             raise PlanError(

@@ -80,8 +80,8 @@ def read_stored(folder: Path, device: torch.device, ahead: Ahead | None = None) 
 
 def _tensors(file: Any) -> Iterator[tuple[str, torch.Tensor]]:
     for name in file.keys():  # noqa: SIM118 (a safe_open has no __iter__)
-        # On a CPU it is mapped, and a file's tensors begin at any multiple of 8 bytes. torch's own kernels for int8 weights
-        # load aligned vectors, whatever they are given: elsewhere the process would end there.
+        # On a CPU it is mapped, and a file's tensors begin at any multiple of 8 bytes. torch's own kernels for int8
+        # weights load aligned vectors, whatever they are given: the process would end there.
         tensor = file.get_tensor(name)
         yield name, tensor.clone() if tensor.data_ptr() % ALIGNMENT_BYTES else tensor
 
