@@ -164,7 +164,9 @@ def call_of(manifest: Manifest, num_inference_steps: int | None = None) -> tuple
     shape = next(
         (shape for shape in manifest.shapes.values() if shape.batch == 1), next(iter(manifest.shapes.values()))
     )
-    call: dict[str, Any] = {name: value for name, value in manifest.call.items() if name != "prompt"}
+    call: dict[str, Any] = {
+        name: value for name, value in manifest.call.items() if name not in ("prompt", "return_dict")
+    }
     sizes = {"height": shape.height, "width": shape.width, "num_frames": shape.frames}
     call |= {name: value for name, value in sizes.items() if value is not None}
     if num_inference_steps is not None:

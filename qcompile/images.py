@@ -45,6 +45,7 @@ def paint_all(subject: Subject, label: str, seed: int) -> Painted | None:
     if subject.pipeline is None:
         return None
     call = subject.arguments(label) | {"generator": torch.Generator("cpu").manual_seed(seed), "output_type": "np"}
+    call.pop("return_dict", None)  # of artifacts that were made before plans refused it: a tuple names no images
     with quiet(subject.pipeline), torch.no_grad(), _room_to_decode(subject), _decoded(subject) as finite:
         result = subject.pipeline(**call)
     for name in ("images", "frames"):

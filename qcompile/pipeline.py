@@ -158,6 +158,19 @@ def check_call(pipeline: diffusers.DiffusionPipeline, call: dict[str, Any]) -> N
             raise PlanError(f"call.{name}: {type(pipeline).__name__} takes no {name!r}; {nearest(name, known)}.")
 
 
+def refuse_output_options(call: dict[str, Any]) -> None:
+    """Refuse arguments of a recipe's call that say in which form the pipeline gives back what it painted.
+
+    Raises:
+        PlanError: naming the argument.
+    """
+    if "return_dict" in call:
+        raise PlanError(
+            "call.return_dict: how the pipeline gives back its pictures is qcompile's own, which has to find them; "
+            "take it out. The denoiser is called with return_dict=False by the pipeline itself."
+        )
+
+
 def check_size(pipeline: diffusers.DiffusionPipeline, height: int | None, width: int | None, place: str = "") -> None:
     """Refuse a size that the pipeline would round, which it tells its log alone.
 

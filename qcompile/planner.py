@@ -15,7 +15,7 @@ from qcompile.errors import PlanError
 from qcompile.hints import hints
 from qcompile.modules import stored_bytes
 from qcompile.noise import quiet_libraries
-from qcompile.pipeline import meta_pipeline
+from qcompile.pipeline import meta_pipeline, refuse_output_options
 from qcompile.recipe import Recipe
 from qcompile.schemes import SCHEMES
 from qcompile.source import find_folder
@@ -97,6 +97,8 @@ def meta_subject(
     """The recipe's subject on meta: the twin of a live object where one is given, else the recipe's model."""
     if model is not None:
         return subject_of_model(recipe, model, example_inputs).twin()
+    # Here, not in subject_of_pipeline: artifacts that were made with such a call go on being loaded.
+    refuse_output_options(recipe.header.call)
     if pipeline is not None:
         return subject_of_pipeline(recipe, pipeline).twin()
     source = recipe.header.model

@@ -159,7 +159,7 @@ def describe_output(result: Any, tensors: list[torch.Tensor]) -> Any:
         return {type(result).__name__: [describe_output(inner, tensors) for inner in result]}
     raise StepError(
         f"a compiled module must return tensors, lists and tuples, not {type(result).__name__}; "
-        "put return_dict: false into the recipe's call, or leave this component uncompiled"
+        "call it with return_dict=False (a bare model: in its example_inputs), or leave this component uncompiled"
     )
 
 

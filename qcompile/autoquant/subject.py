@@ -14,6 +14,7 @@ from qcompile.aot.options import options_of
 from qcompile.change import Change
 from qcompile.errors import PlanError
 from qcompile.original import load_subject
+from qcompile.pipeline import refuse_output_options
 from qcompile.planner import walk
 from qcompile.progress import Progress, stage
 from qcompile.recipe import Recipe
@@ -96,6 +97,8 @@ def prepare(
         ModelError, PlanError: as `apply` does; also where the step names another component than the denoiser, or one
             that is not compiled.
     """
+    if model is None:
+        refuse_output_options(recipe.header.call)  # the plan would, after all that is measured
     if pipeline is not None and any(isinstance(step, PipelineStep) for step in recipe.steps):
         pipeline = copy.deepcopy(pipeline)
     if model is not None:

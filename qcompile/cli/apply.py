@@ -117,7 +117,10 @@ def errors(artifact: Artifact) -> str:
         for kind, values in (("quantized", found.quantized_relative_error), ("compiled", found.compiled_relative_error))
         if values
     ]
-    image = "same image" if found.image_psnr_db is None else f"image PSNR {found.image_psnr_db:.1f} dB"
+    if found.image_psnr_db is not None:
+        image = f"image PSNR {found.image_psnr_db:.1f} dB"
+    else:
+        image = "same image" if "quantized.png" in artifact.manifest.files else "no image was compared"
     if found.step_relative_error:
         parts.append(f"worst step {max(found.step_relative_error):.2g}")
     return f"{', '.join(parts)} (relative, of the {artifact.manifest.denoiser}'s output); {image}"

@@ -132,7 +132,8 @@ def _call(manifest: Manifest, options: argparse.Namespace) -> dict[str, Any]:
         "num_inference_steps": options.steps,
         "guidance_scale": options.guidance,
     }
-    call = manifest.call | {name: value for name, value in given.items() if value is not None}
+    recorded = {name: value for name, value in manifest.call.items() if name != "return_dict"}
+    call = recorded | {name: value for name, value in given.items() if value is not None}
     negative = call.get("negative_prompt")
     if shape.batch > 1 and isinstance(negative, str):
         call["negative_prompt"] = [negative] * shape.batch

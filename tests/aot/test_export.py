@@ -197,7 +197,7 @@ class ChangesItself(nn.Module):
 def test_modules_that_change_their_state_or_return_objects_are_refused() -> None:
     with pytest.raises(StepError, match="ChangesItself changes"):
         lift(ChangesItself(), {"hidden": torch.zeros(2)})
-    with pytest.raises(StepError, match="not dict"):
+    with pytest.raises(StepError, match="not dict; call it with return_dict=False"):
         describe_output({"a": torch.zeros(1)}, [])
 
 

@@ -34,6 +34,16 @@ def test_a_component_that_is_not_there_is_told_with_its_step(cache: Path) -> Non
         resolve(recipe, device="cpu", cache=cache, timer=FakeTimer())
 
 
+def test_what_the_plan_would_refuse_is_refused_before_anything_is_measured(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(original, "load_pipeline", lambda *_: pytest.fail("the model was loaded"))
+    steps = [{"quantize": {"component": "transformer", "scheme": "autoquant"}}, demo_data()["steps"][-1]]
+    recipe = recipes.parse(yaml.safe_dump(demo_data() | {"steps": steps, "call": {"return_dict": False}}))
+    with pytest.raises(PlanError, match="call.return_dict"):
+        resolve(recipe, device="cpu", cache=cache, timer=FakeTimer())
+
+
 def test_the_whole_demo_with_its_rewriting_steps(cache: Path) -> None:
     """fuse_qkv runs before layers are chosen, so that fused layers are measured and named."""
     data = demo_data()

@@ -1,7 +1,9 @@
 """`qcompile apply`, `inspect` and `generate`, in the order people type them."""
 
 import json
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,9 @@ from conftest import DEMO
 from PIL import Image
 
 from cli.conftest import Result, command, everything, run_process
+from qcompile.artifact.read import read_artifact
+from qcompile.artifact.write import write_manifest
+from qcompile.cli.apply import errors
 
 
 def test_the_summary_names_the_next_command(
@@ -63,6 +68,16 @@ def test_a_bound_that_does_not_hold_is_1(cli: Callable[..., Result], write_recip
     assert result.code == 1
     assert "verify.max_relative_error" in result.complaint
     assert everything(path.parent) == before
+
+
+def test_no_image_is_called_the_same_where_none_was_painted(eager_artifact: Path) -> None:
+    artifact = read_artifact(eager_artifact)
+    equal = artifact.manifest.verification.model_copy(update={"image_psnr_db": None})
+    manifest = artifact.manifest.model_copy(update={"verification": equal})
+    assert errors(replace(artifact, manifest=manifest)).endswith("; same image")
+    files = {name: record for name, record in manifest.files.items() if not name.endswith(".png")}
+    unpainted = replace(artifact, manifest=manifest.model_copy(update={"files": files}))
+    assert errors(unpainted).endswith("; no image was compared")
 
 
 def test_inspect_says_what_is_in_it(cli: Callable[..., Result], eager_artifact: Path) -> None:
@@ -138,6 +153,32 @@ def test_a_batch_gives_numbered_images(
     result = cli("generate", "small", "--prompt", "a red star", "--out", "star.png")
     assert result.out.startswith("star-1.png, star-2.png are there")
     assert (here / "star-2.png").is_file()
+
+
+@pytest.fixture
+def odd_artifact(eager_artifact: Path, here: Path) -> Callable[..., Path]:
+    """An artifact with more in its call, as older versions made them: `odd_artifact(return_dict=False)`."""
+
+    def make(**call: object) -> Path:
+        copy = shutil.copytree(eager_artifact, here / "odd")
+        manifest = read_artifact(copy).manifest
+        write_manifest(copy, manifest.model_copy(update={"call": manifest.call | {"num_inference_steps": 1} | call}))
+        return copy
+
+    return make
+
+
+@pytest.mark.parametrize("call", [{"return_dict": False}], ids=lambda call: next(iter(call)))
+def test_older_artifacts_paint_whatever_form_their_call_asked_for(
+    cli: Callable[..., Result], odd_artifact: Callable[..., Path], here: Path, call: dict
+) -> None:
+    artifact = odd_artifact(**call)
+    result = cli("generate", artifact, "--prompt", "a red star")
+    assert result.code == 0, result.err
+    with Image.open(here / "image.png") as image:
+        assert image.size == (128, 128)
+    result = cli("compare", artifact, "--prompt", "a red star")
+    assert result.code == 0, result.err
 
 
 @pytest.mark.parametrize(
