@@ -19,7 +19,7 @@ from qcompile.errors import ModelError, PlanError
 from qcompile.modules import stored_bytes
 from qcompile.noise import quiet_libraries
 from qcompile.opening import load
-from qcompile.pipeline import find_class, load_pipeline, models_of, set_default_size
+from qcompile.pipeline import OUTPUT_OPTIONS, find_class, load_pipeline, models_of, set_default_size
 from qcompile.progress import Progress, Silent, stage
 from qcompile.source import BUILTIN, component_classes, find_folder, model_index
 from qcompile.subject import quiet
@@ -165,7 +165,7 @@ def call_of(manifest: Manifest, num_inference_steps: int | None = None) -> tuple
         (shape for shape in manifest.shapes.values() if shape.batch == 1), next(iter(manifest.shapes.values()))
     )
     call: dict[str, Any] = {
-        name: value for name, value in manifest.call.items() if name not in ("prompt", "return_dict")
+        name: value for name, value in manifest.call.items() if name not in ("prompt", *OUTPUT_OPTIONS)
     }
     sizes = {"height": shape.height, "width": shape.width, "num_frames": shape.frames}
     call |= {name: value for name, value in sizes.items() if value is not None}

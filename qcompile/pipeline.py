@@ -16,6 +16,8 @@ from qcompile.source import component_classes, model_index
 
 DENOISERS = ("transformer", "unet")
 """Component names under which pipelines hold the network that runs at every step."""
+OUTPUT_OPTIONS = ("output_type", "return_dict")
+"""Arguments of a pipeline's call that say in which form it gives back what it painted."""
 
 
 def load_pipeline(folder: Path, dtype: torch.dtype, device: torch.device) -> diffusers.DiffusionPipeline:
@@ -168,6 +170,11 @@ def refuse_output_options(call: dict[str, Any]) -> None:
         raise PlanError(
             "call.return_dict: how the pipeline gives back its pictures is qcompile's own, which has to find them; "
             "take it out. The denoiser is called with return_dict=False by the pipeline itself."
+        )
+    if call.get("output_type", "pil") != "pil":
+        raise PlanError(
+            f"call.output_type: {call['output_type']!r} is none of qcompile's, whose commands make pictures; allowed "
+            "is pil, which is meant where nothing is said. Take it out, and give it to the pipeline that you load."
         )
 
 

@@ -124,6 +124,8 @@ def _check_image_name(out: Path, overwrite: bool) -> None:
 
 def _call(manifest: Manifest, options: argparse.Namespace) -> dict[str, Any]:
     """The recorded call with what was given on the command line."""
+    from qcompile.pipeline import OUTPUT_OPTIONS
+
     shape = next(iter(manifest.shapes.values()))
     given = {
         "height": options.height or shape.height,
@@ -132,7 +134,8 @@ def _call(manifest: Manifest, options: argparse.Namespace) -> dict[str, Any]:
         "num_inference_steps": options.steps,
         "guidance_scale": options.guidance,
     }
-    recorded = {name: value for name, value in manifest.call.items() if name != "return_dict"}
+    # Plans refuse these; artifacts made before may have them.
+    recorded = {name: value for name, value in manifest.call.items() if name not in OUTPUT_OPTIONS}
     call = recorded | {name: value for name, value in given.items() if value is not None}
     negative = call.get("negative_prompt")
     if shape.batch > 1 and isinstance(negative, str):

@@ -168,7 +168,7 @@ def odd_artifact(eager_artifact: Path, here: Path) -> Callable[..., Path]:
     return make
 
 
-@pytest.mark.parametrize("call", [{"return_dict": False}], ids=lambda call: next(iter(call)))
+@pytest.mark.parametrize("call", [{"return_dict": False}, {"output_type": "latent"}], ids=lambda call: next(iter(call)))
 def test_older_artifacts_paint_whatever_form_their_call_asked_for(
     cli: Callable[..., Result], odd_artifact: Callable[..., Path], here: Path, call: dict
 ) -> None:

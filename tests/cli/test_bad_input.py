@@ -193,6 +193,10 @@ def layers(key: str, pattern: str) -> list[dict]:
         ({"call": {"promt": "a"}}, "call.promt: FluxPipeline takes no 'promt'; did you mean 'prompt'?"),
         ({"call": {"prompt": "a", "height": 128}}, "call.height: sizes are declared under shapes"),
         ({"call": {"prompt": "a", "return_dict": False}}, "call.return_dict: how the pipeline gives back its pictures"),
+        (
+            {"call": {"prompt": "a", "output_type": "latent"}},
+            "call.output_type: 'latent' is none of qcompile's, whose commands make pictures; allowed is pil",
+        ),
         ({"call": {"prompt": None}}, "call: FluxPipeline can't be called with it (prompt: None): Provide either"),
         ({"call": {"prompt": "a", "num_inference_steps": "abc"}}, "num_inference_steps: 'abc'"),
         ({"call": {"prompt": "a", "num_inference_steps": 0}}, "Mend the recipe's call"),
@@ -210,6 +214,7 @@ def layers(key: str, pattern: str) -> list[dict]:
         "argument",
         "size-in-call",
         "tuple",
+        "latents",
         "empty",
         "word",
         "zero",
