@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 
 from qcompile.artifact.manifest import MANIFEST
 from qcompile.errors import ArtifactError, MachineError
+from qcompile.outside import refuse_inside_artifact
 
 _LOCK = ".lock"
 _AT_FDCWD = -100
@@ -76,8 +77,9 @@ def check_target(target: Path, overwrite: bool) -> None:
     """Refuse a target that may not be written; called early so that no work is lost.
 
     Raises:
-        ArtifactError: it exists and is not to be replaced, or is no artifact.
+        ArtifactError: it exists and is not to be replaced, is no artifact, or would be part of one.
     """
+    refuse_inside_artifact(target, "--out")
     if not os.path.lexists(target):
         return
     if target.is_symlink():

@@ -26,12 +26,14 @@ def run(options: argparse.Namespace) -> int:
     from qcompile import recipe as recipes
     from qcompile.errors import RecipeError
     from qcompile.gallery import find_recipe
+    from qcompile.outside import refuse_inside_artifact
 
     if Path(options.name).name != options.name:
         raise RecipeError(f"NAME {options.name!r}: a word without folders; --out FILE says where the file goes.")
     source = find_recipe(options.source)
     target = Path(options.out or f"{options.name}.yaml")
     recipes.read(source)
+    refuse_inside_artifact(target, "--out" if options.out else "NAME")
     if target.name != f"{options.name}.yaml":
         raise RecipeError(
             f"--out {target}: a recipe's file is called as the recipe, so this one ends in {options.name}.yaml."

@@ -170,6 +170,15 @@ def test_a_target_that_came_meanwhile_is_not_replaced(tmp_path: Path) -> None:
     assert (target / "sub" / "file.txt").read_text() == "first"
 
 
+def test_no_artifact_is_put_into_another_one(tmp_path: Path) -> None:
+    make(tmp_path / "out")
+    before = tree(tmp_path)
+    for name in ("inner", "sub/deeper/inner"):
+        with pytest.raises(ArtifactError, match="is an artifact, which takes no other files"):
+            make(tmp_path / "out" / name)
+    assert tree(tmp_path) == before
+
+
 def test_a_parent_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ArtifactError, match="Choose another place") as caught:

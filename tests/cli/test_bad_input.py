@@ -266,6 +266,24 @@ def test_values_that_generate_can_not_have(
 
 @pytest.mark.parametrize(
     "words",
+    [("apply", DEMO), ("apply", DEMO, "--dry-run"), ("apply", DEMO, "--overwrite"), ("new", "mine", "--from", DEMO)],
+    ids=lambda words: "-".join(word for word in words if isinstance(word, str)),
+)
+@pytest.mark.parametrize("named", [True, False], ids=["named", "current"])
+def test_nothing_is_made_in_an_artifact(
+    cli: Callable[..., Result], eager_artifact: Path, monkeypatch: pytest.MonkeyPatch, words: tuple, named: bool
+) -> None:
+    before = everything(eager_artifact)
+    if not named:
+        monkeypatch.chdir(eager_artifact)
+    result = cli(*words, *(["--out", eager_artifact / "mine.yaml"] if named else []))
+    assert result.code == 2
+    assert "is an artifact, which takes no other files. Choose a place outside it" in result.complaint
+    assert everything(eager_artifact) == before
+
+
+@pytest.mark.parametrize(
+    "words",
     [("generate", "--prompt", "a", "--out", "y.png"), ("compare", "--out", "y.png"), ("profile", "--trace", "y.json")],
     ids=lambda words: words[0],
 )
