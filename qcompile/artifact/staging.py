@@ -11,6 +11,7 @@ import fcntl
 import glob
 import json
 import os
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -93,6 +94,14 @@ def check_target(target: Path, overwrite: bool) -> None:
     if not overwrite:
         raise ArtifactError(
             "exists", f"--out {target} holds an artifact already. Add --overwrite, or choose another name."
+        )
+    if target.name in ("", ".."):
+        # What replaces it is made beside it, under its name; and whoever is in it would be left in a deleted folder.
+        whole = target.resolve()
+        raise ArtifactError(
+            "unwritable",
+            f"--out {target}: an artifact can't be replaced from inside of it. Go to {whole.parent}, and name it "
+            f"there: --out {shlex.quote(whole.name)} --overwrite.",
         )
     others = _others(target)
     if others:

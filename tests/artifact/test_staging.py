@@ -170,6 +170,20 @@ def test_a_target_that_came_meanwhile_is_not_replaced(tmp_path: Path) -> None:
     assert (target / "sub" / "file.txt").read_text() == "first"
 
 
+@pytest.mark.parametrize(("place", "named"), [("", "."), ("sub", ".."), ("", "sub/..")])
+def test_an_artifact_is_not_replaced_from_inside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, named: str
+) -> None:
+    make(tmp_path / "my out", "old")
+    (tmp_path / "link").symlink_to("my out")
+    before = tree(tmp_path)
+    for folder in ("my out", "link"):
+        monkeypatch.chdir(tmp_path / folder / place)
+        with pytest.raises(ArtifactError, match=f"Go to {tmp_path}, and name it there: --out 'my out' --overwrite"):
+            make(Path(named), overwrite=True)
+    assert tree(tmp_path) == before
+
+
 def test_no_artifact_is_put_into_another_one(tmp_path: Path) -> None:
     make(tmp_path / "out")
     before = tree(tmp_path)
