@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
     """Load the artifact, paint, save."""
     from qcompile.cli.imports import heavy_imports
     from qcompile.cli.progress import shown
-    from qcompile.errors import EnvironmentMismatch, ModelError
+    from qcompile.errors import CallError, EnvironmentMismatch, ModelError
     from qcompile.progress import stage
 
     out = Path(options.out)
@@ -88,7 +88,10 @@ def run(options: argparse.Namespace) -> int:
             raise EnvironmentMismatch(error.fields, f"{error} {remedies}") from error
         seed = artifact.manifest.verification.seed if options.seed is None else options.seed
         call = _call(artifact.manifest, options)
-        images, seconds, cut = _paint(pipeline, call, seed, progress)
+        try:
+            images, seconds, cut = _paint(pipeline, call, seed, progress)
+        except CallError as error:
+            raise CallError(f"{error} On the command line: --on-unknown-shape eager.") from error
         for note in cut:
             with stage(progress, note):
                 pass
@@ -126,10 +129,13 @@ def _call(manifest: Manifest, options: argparse.Namespace) -> dict[str, Any]:
     """The recorded call with what was given on the command line."""
     from qcompile.pipeline import OUTPUT_OPTIONS
 
-    shape = next(iter(manifest.shapes.values()))
+    first = next(iter(manifest.shapes.values()))
+    height, width = options.height or first.height, options.width or first.width
+    # Packages are for a size with its own batch and frames.
+    shape = next((shape for shape in manifest.shapes.values() if (shape.height, shape.width) == (height, width)), first)
     given = {
-        "height": options.height or shape.height,
-        "width": options.width or shape.width,
+        "height": height,
+        "width": width,
         "num_frames": shape.frames,
         "num_inference_steps": options.steps,
         "guidance_scale": options.guidance,

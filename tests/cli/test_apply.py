@@ -13,7 +13,9 @@ from PIL import Image
 from cli.conftest import Result, command, everything, run_process
 from qcompile.artifact.read import read_artifact
 from qcompile.artifact.write import write_manifest
+from qcompile.cli import generate
 from qcompile.cli.apply import errors
+from qcompile.errors import CallError
 
 
 def test_the_summary_names_the_next_command(
@@ -155,6 +157,32 @@ def test_a_batch_gives_numbered_images(
     assert (here / "star-2.png").is_file()
 
 
+def test_a_declared_size_is_painted_with_its_own_batch(
+    cli: Callable[..., Result], eager_artifact: Path, here: Path
+) -> None:
+    copy = shutil.copytree(eager_artifact, here / "copy")
+    manifest = read_artifact(copy).manifest
+    first = manifest.shapes["128x128_b1"]
+    shapes = manifest.shapes | {"64x128_b2": first.model_copy(update={"height": 64, "batch": 2})}
+    write_manifest(copy, manifest.model_copy(update={"shapes": shapes}))
+    for height, count in ((64, 2), (128, 1), (96, 1)):
+        words = ("--prompt", "a red star", "--steps", "1", "--height", height, "--width", "128", "--json")
+        found = json.loads(cli("generate", copy, *words, "--out", f"{height}.png").out)
+        assert len(found["images"]) == count
+
+
+def test_a_size_without_a_package_is_told_as_an_option(
+    cli: Callable[..., Result], eager_artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise CallError("no package.")
+
+    monkeypatch.setattr(generate, "_paint", refuse)
+    result = cli("generate", eager_artifact, "--prompt", "a red star")
+    assert result.code == 2
+    assert "no package. On the command line: --on-unknown-shape eager." in result.complaint
+
+
 @pytest.fixture
 def odd_artifact(eager_artifact: Path, here: Path) -> Callable[..., Path]:
     """An artifact with more in its call, as older versions made them: `odd_artifact(return_dict=False)`."""
@@ -221,6 +249,7 @@ def test_packages_are_listed_and_run(cli: Callable[..., Result], compiled_artifa
     refused = cli(*arguments, "--height", "160", "--out", "other.png")
     assert refused.code == 2
     assert "Shapes with packages: 128x128_b1" in refused.complaint
+    assert refused.complaint.endswith("On the command line: --on-unknown-shape eager.")
     assert cli(*arguments, "--height", "160", "--on-unknown-shape", "eager", "--out", "other.png").code == 0
     assert cli(*arguments, "--no-compiled", "--out", "eager.png").code == 0
     assert {path.name for path in here.iterdir()} == {"compiled.png", "other.png", "eager.png"}
