@@ -118,10 +118,11 @@ def _row(arm: Arm, found: Comparison, scored: bool) -> tuple[str, ...]:
 def _check_out(out: Path) -> None:
     """Refuse a file that can't be written, before any work is done."""
     from qcompile.errors import ArtifactError
-    from qcompile.outside import refuse_inside_artifact
+    from qcompile.outside import refuse_inside_artifact, refuse_unwritable
 
     if out.suffix.lower() != ".png":
         raise ArtifactError("unwritable", f"--out {out}: the picture is a PNG file. Call it NAME.png.")
     if out.is_dir():
         raise ArtifactError("unwritable", f"--out {out} is a folder. Name a file in it.")
     refuse_inside_artifact(out, "--out")
+    refuse_unwritable(out, "--out")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -110,7 +111,7 @@ def _check_image_name(out: Path, overwrite: bool) -> None:
     from PIL import Image
 
     from qcompile.errors import ArtifactError
-    from qcompile.outside import refuse_inside_artifact
+    from qcompile.outside import refuse_inside_artifact, refuse_unwritable
 
     if Image.registered_extensions().get(out.suffix.lower()) not in Image.SAVE:
         raise ArtifactError(
@@ -121,8 +122,11 @@ def _check_image_name(out: Path, overwrite: bool) -> None:
             "unwritable", f"--out {out}: there is no folder {out.parent}. Make it, or choose another place."
         )
     refuse_inside_artifact(out, "--out")
+    refuse_unwritable(out, "--out")
     if out.exists() and not overwrite:
         raise ArtifactError("exists", f"--out {out} exists and is left alone. Add --overwrite, or choose another name.")
+    if out.is_dir() or (out.exists() and not os.access(out, os.W_OK)):
+        raise ArtifactError("unwritable", f"--out {out}: can't be replaced. Choose another name.")
 
 
 def _call(manifest: Manifest, options: argparse.Namespace) -> dict[str, Any]:

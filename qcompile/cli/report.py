@@ -53,12 +53,13 @@ def run(options: argparse.Namespace) -> int:
 def _check_out(out: Path) -> None:
     """Refuse a file that can't be written, or must not be, before any work is done."""
     from qcompile.errors import ArtifactError
-    from qcompile.outside import refuse_inside_artifact
+    from qcompile.outside import refuse_inside_artifact, refuse_unwritable
 
     if out.suffix.lower() not in (".html", ".htm"):
         raise ArtifactError("unwritable", f"--out {out}: the page is an HTML file. Call it NAME.html.")
     if out.is_dir():
         raise ArtifactError("unwritable", f"--out {out} is a folder. Name a file in it.")
     refuse_inside_artifact(out, "--out")
+    refuse_unwritable(out, "--out")
     if out.exists() and GENERATOR not in out.read_bytes()[:PREAMBLE_BYTES]:
         raise ArtifactError("unwritable", f"--out {out} is there and no report of qcompile. Choose another place.")

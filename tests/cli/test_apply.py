@@ -211,12 +211,18 @@ def test_older_artifacts_paint_whatever_form_their_call_asked_for(
 
 @pytest.mark.parametrize(
     ("out", "piece"),
-    [("there.png", "Add --overwrite"), ("image.what", ".what is no image"), ("gone/image.png", "no folder gone")],
-    ids=["exists", "suffix", "folder"],
+    [
+        ("folder.png --overwrite", "--out folder.png: can't be replaced"),
+        ("there.png", "Add --overwrite"),
+        ("image.what", ".what is no image"),
+        ("gone/image.png", "no folder gone"),
+    ],
+    ids=["is-folder", "exists", "suffix", "folder"],
 )
 def test_generate_refuses_a_file_before_it_works(cli: Callable[..., Result], here: Path, out: str, piece: str) -> None:
     (here / "there.png").write_bytes(b"mine")
-    result = cli("generate", "no-artifact-needed", "--prompt", "a red star", "--out", out)
+    (here / "folder.png").mkdir()
+    result = cli("generate", "no-artifact-needed", "--prompt", "a red star", "--out", *out.split())
     assert result.code == 2
     assert piece in result.complaint
     assert (here / "there.png").read_bytes() == b"mine"

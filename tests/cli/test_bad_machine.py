@@ -1,5 +1,6 @@
 """Models, folders and machines that are not what a run needs: one paragraph, the right exit code, nothing left."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -111,6 +112,22 @@ def test_a_parent_that_cannot_be_a_folder(
     assert result.code == 2
     assert "--out file/made: nothing can be written to file" in result.complaint
     assert everything(here) == {"file", "small.yaml"}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("generate", "--prompt", "a", "--out", "a.png"), ("compare", "--out", "new/a.png"), ("report", "--out", "a.html")],
+    ids=lambda words: words[0],
+)
+def test_a_folder_that_takes_nothing_is_found_before_the_work(
+    cli: Callable[..., Result], here: Path, monkeypatch: pytest.MonkeyPatch, words: tuple
+) -> None:
+    # To root, who runs tests at times, every folder is open.
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != here)
+    result = cli(words[0], "no-artifact-needed", *words[1:])
+    assert result.code == 2
+    assert f"--out {words[-1]}: nothing can be written under {here}. Choose another place" in result.complaint
+    assert everything(here) == set()
 
 
 @pytest.mark.parametrize(

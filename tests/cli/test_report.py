@@ -36,7 +36,7 @@ def test_with_both_records(cli: Callable[..., Result], here: Path) -> None:
     [
         (("--out", "page.txt"), 2, "--out page.txt: the page is an HTML file. Call it NAME.html."),
         (("--out", "folder.html"), 2, "--out folder.html is a folder"),
-        (("--out", "file/r.html"), 3, "--out file/r.html: can't be written"),
+        (("--out", "file/r.html"), 2, "--out file/r.html: nothing can be written under "),
         (("--record", "missing.json"), 2, "missing.json is no record of `qcompile bench`: it can't be read"),
         (("--record", "file"), 2, "file is no record of `qcompile bench`: Invalid JSON"),
         (("--verified", "file"), 2, "file is no record of `qcompile verify`: Invalid JSON"),
