@@ -1,6 +1,8 @@
 """YAML text -> plain data, with the line of every value. Safe loader, no duplicate keys, no aliases, bounded size."""
 
+import re
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ from qcompile.errors import RecipeError
 MAX_BYTES = 1 << 20
 """Recipes are a page long; a file of more than a mebibyte is a mistake."""
 MAX_DEPTH = 40
+
+_EXPONENT = re.compile(r"[-+]?[0-9]{1,20}(\.[0-9]{0,20})?[eE][-+]?[0-9]{1,2}")
 
 Place = tuple[str | int, ...]
 """Where a value stands: keys and list indices from the top."""
@@ -87,6 +91,16 @@ def parse_document(text: str, source: str) -> Document:
     reader = _Reader(source)
     data = reader.value(node, ())
     return Document(data, source, reader.lines)
+
+
+def exponent_hint(value: Any) -> str:
+    """How to write a number such as 1e-2, which is text by YAML 1.1 without its point and sign; empty for all others.
+
+    It is not read as a number: what qcompile and others wrote as text would not come back as text.
+    """
+    if not isinstance(value, str) or not _EXPONENT.fullmatch(value):
+        return ""
+    return f"YAML reads {value} as text; write {Decimal(value):f}"
 
 
 class _Reader:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import pydantic
 import yaml
 
-from qcompile.document import Document, Place, parse_document, read_document
+from qcompile.document import Document, Place, exponent_hint, parse_document, read_document
 from qcompile.errors import RecipeError, nearest
 from qcompile.header import Bounds, Header, ModelSource, Shape
 from qcompile.steps import STEPS, Step
@@ -200,7 +200,8 @@ def _explain(
         if error["type"] == "value_error"
         else f", not {json.dumps(got) if not isinstance(got, dict) else 'a mapping'}"
     )
-    return f"{document.where(at)}: {message[0].lower() + message[1:]}{shown}."
+    hint = exponent_hint(got) if error["type"].startswith(("int", "float")) else ""
+    return f"{document.where(at)}: {message[0].lower() + message[1:]}{shown}.{f' {hint}.' if hint else ''}"
 
 
 def _fields(model: type[pydantic.BaseModel], place: tuple[str | int, ...]) -> list[str]:

@@ -13,6 +13,7 @@ from torch import nn
 
 from qcompile.aot.callspec import Arguments, Signature
 from qcompile.aot.capture import capture_first_call, copy_tensors, count_rows
+from qcompile.document import exponent_hint
 from qcompile.errors import PlanError, nearest
 from qcompile.known_values import KnownValues
 from qcompile.modules import linears
@@ -183,9 +184,10 @@ class Subject:
                         found.append(capture_first_call(model, lambda: self.pipeline(**call), self.denoiser))
                     except (TypeError, ValueError, ArithmeticError) as error:
                         given = ", ".join(f"{name}: {value!r}" for name, value in self.call.items())
+                        hints = "".join(f" {hint}." for hint in map(exponent_hint, self.call.values()) if hint)
                         raise PlanError(
                             f"call: {type(self.pipeline).__name__} can't be called with it ({given}): "
-                            f"{str(error).strip().splitlines()[0]}. Mend the recipe's call."
+                            f"{str(error).strip().splitlines()[0]}. Mend the recipe's call.{hints}"
                         ) from error
 
                 layers = {

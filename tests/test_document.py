@@ -5,7 +5,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qcompile.document import MAX_BYTES, parse_document, read_document
+from qcompile.document import MAX_BYTES, exponent_hint, parse_document, read_document
 from qcompile.errors import RecipeError
 
 PLAIN = st.recursive(
@@ -60,6 +60,22 @@ def test_what_is_no_recipe_is_refused(text: str, message: str | None) -> None:
         return
     with pytest.raises(RecipeError, match=message):
         parse_document(text, "r.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("1e-2", "YAML reads 1e-2 as text; write 0.01"),
+        ("1e9", "YAML reads 1e9 as text; write 1000000000"),
+        ("-1.5E+3", "YAML reads -1.5E+3 as text; write -1500"),
+        ("1e999999999", ""),
+        ("1e5 stars", ""),
+        ("0.01", ""),
+    ],
+)
+def test_how_a_number_with_an_exponent_is_written(text: str, hint: str) -> None:
+    assert exponent_hint(text) == hint
+    assert parse_document(f"a: '{text}'", "r.yaml").data == {"a": text}
 
 
 def test_an_alias_bomb_is_refused_at_once() -> None:
