@@ -13,6 +13,8 @@ from qcompile.errors import RecipeError
 MAX_BYTES = 1 << 20
 """Recipes are a page long; a file of more than a mebibyte is a mistake."""
 MAX_DEPTH = 40
+MAX_SHOWN = 80
+"""Characters of a value that messages repeat."""
 
 _EXPONENT = re.compile(r"[-+]?[0-9]{1,20}(\.[0-9]{0,20})?[eE][-+]?[0-9]{1,2}")
 
@@ -75,12 +77,16 @@ def parse_document(text: str, source: str) -> Document:
         RecipeError: no valid YAML, not a mapping, a duplicate key, an alias, or nested too deeply.
     """
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         raise RecipeError(f"{source}{line}: not valid YAML: {error.problem}.") from error
     except yaml.YAMLError as error:
         raise RecipeError(f"{source}: not valid YAML: {str(error).splitlines()[0]}.") from error
+    except (ValueError, OverflowError) as error:  # an escape such as \UFFFFFFFF, a version of YAML without end
+        line = f":{loader.get_mark().line + 1}"
+        raise RecipeError(f"{source}{line}: not valid YAML: a number there is too large ({error}).") from error
     except RecursionError as error:
         raise RecipeError(f"{source}: nested too deeply for a recipe (at most {MAX_DEPTH} levels).") from error
     if not isinstance(node, yaml.MappingNode):
@@ -126,12 +132,21 @@ class _Reader:
             return self._mapping(node, place, here)
         if isinstance(node, yaml.SequenceNode):
             return [self.value(inner, (*place, index)) for index, inner in enumerate(node.value)]
+        text = node.value if len(node.value) <= MAX_SHOWN else f"{node.value[:MAX_SHOWN]}…"
         try:
             scalar = self._scalars.construct_object(node, deep=True)
-        except (yaml.YAMLError, ValueError) as error:
-            raise RecipeError(f"{here}: {node.value!r} can't be read: {str(error).splitlines()[0]}.") from error
+        except yaml.YAMLError as error:
+            raise RecipeError(f"{here}: {text!r} can't be read: {str(error).splitlines()[0]}.") from error
+        except (ValueError, LookupError, AttributeError, ArithmeticError) as error:
+            # yaml takes what stands behind a tag for what the tag says, and fails in the middle of reading it.
+            kind = node.tag.rpartition(":")[2]
+            raise RecipeError(f"{here}: {text!r} can't be read as {kind}; quote it if it is text.") from error
         if not isinstance(scalar, str | int | float | bool | None):
-            raise RecipeError(f"{here}: a {type(scalar).__name__} ({node.value!r}) has no place in a recipe; quote it.")
+            raise RecipeError(f"{here}: a {type(scalar).__name__} ({text!r}) has no place in a recipe; quote it.")
+        if isinstance(scalar, int) and not -(2**63) <= scalar < 2**63:
+            raise RecipeError(
+                f"{here}: {text} does not fit into 64 bits, as whole numbers of a recipe do; quote it if it is text."
+            )
         return scalar
 
     def _mapping(self, node: yaml.MappingNode, place: Place, here: str) -> dict[str, Any]:

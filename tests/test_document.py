@@ -51,6 +51,18 @@ def test_lines_are_those_of_the_text() -> None:
         ("[" * 5000, "not valid YAML|nested too deeply"),
         ("a: " + "[" * 60 + "]" * 60, "nested too deeply"),
         ("a: \0", "not valid YAML"),
+        ('a: 1\nb: "\\U00110000"', "r.yaml:2: not valid YAML: a number there is too large"),
+        ('a: 1\nb: "\\UFFFFFFFF"', "r.yaml:2: not valid YAML: a number there is too large"),
+        ("a: 1\nb: !!bool foo", "r.yaml:2: b: 'foo' can't be read as bool; quote it if it is text"),
+        ('a: !!int ""', "r.yaml:1: a: '' can't be read as int"),
+        ("a: !!float ''", "r.yaml:1: a: '' can't be read as float"),
+        ("a: !!timestamp foo", "r.yaml:1: a: 'foo' can't be read as timestamp"),
+        ("a: 2026-13-45", "r.yaml:1: a: '2026-13-45' can't be read as timestamp"),
+        (f"a: 1{':20' * 300}.5", "r.yaml:1: a: '1:20:.*…' can't be read as float"),
+        (f"a: [0x{'f' * 5000}]", "r.yaml:1: a.0: 0xfff.*… does not fit into 64 bits"),
+        (f"a: {'9' * 5000}", "r.yaml:1: a: '999.*…' can't be read as int"),
+        (f"a: {2**63}", f"r.yaml:1: a: {2**63} does not fit into 64 bits"),
+        (f"a: {-(2**63) - 1}", "does not fit into 64 bits"),
     ],
 )
 def test_what_is_no_recipe_is_refused(text: str, message: str | None) -> None:
@@ -60,6 +72,10 @@ def test_what_is_no_recipe_is_refused(text: str, message: str | None) -> None:
         return
     with pytest.raises(RecipeError, match=message):
         parse_document(text, "r.yaml")
+
+
+def test_whole_numbers_of_64_bits_are_read() -> None:
+    assert parse_document(f"a: [{2**63 - 1}, {-(2**63)}]", "r.yaml").data == {"a": [2**63 - 1, -(2**63)]}
 
 
 @pytest.mark.parametrize(
