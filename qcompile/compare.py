@@ -118,7 +118,10 @@ def compare(
     chosen = tuple(prompts) or default_prompts(manifest)
     call, batch = call_of(manifest, num_inference_steps)
     where = resolve_device(device or manifest.environment.device)
-    folder = find_folder(original or manifest.model.id, manifest.model.revision if original is None else None)
+    if original is None:
+        folder = find_folder(manifest.model.id, manifest.model.revision)
+    else:
+        folder = find_folder(original, place="--original")
     _import_classes(folder)
     with stage(progress, "load the original"):
         plain = _Painter(lambda: _load_original(folder, manifest, where), call, batch)

@@ -36,15 +36,19 @@ class Document:
 
     def where(self, place: Place) -> str:
         """`file.yaml:12: steps.1.quantize`, as far as the line is known."""
-        for depth in range(len(place), 0, -1):
-            if place[:depth] in self.given:
-                return f"{self.given[place[:depth]]}: {'.'.join(map(str, place))}"
+        option = self.option(place)
+        if option:
+            return f"{option}: {'.'.join(map(str, place))}"
         known = place
         while known and known not in self.lines:
             known = known[:-1]
         line = f":{self.lines[known]}" if known in self.lines else ""
         dotted = ".".join(map(str, place))
         return f"{self.source}{line}: {dotted}" if dotted else f"{self.source}{line}"
+
+    def option(self, place: Place) -> str | None:
+        """The option of the command line that a value came from; None where the text has it."""
+        return next((self.given[place[:n]] for n in range(len(place), 0, -1) if place[:n] in self.given), None)
 
 
 def read_document(path: Path) -> Document:

@@ -29,7 +29,8 @@ def load_subject(recipe: Recipe, device: torch.device, progress: Progress, strea
     streamed = streamed and _is_gpu(device)
     with stage(progress, "load the model"):
         at_first = torch.device("cpu") if streamed else device
-        pipeline = load_pipeline(find_folder(source.id, source.revision), getattr(torch, source.dtype), at_first)
+        folder = find_folder(source.id, source.revision, place=recipe.model_place)
+        pipeline = load_pipeline(folder, getattr(torch, source.dtype), at_first)
         subject = subject_of_pipeline(recipe, pipeline)
         if streamed:
             for name, component in subject.components.items():

@@ -102,7 +102,7 @@ def meta_subject(
     if pipeline is not None:
         return subject_of_pipeline(recipe, pipeline).twin()
     source = recipe.header.model
-    folder = find_folder(source.id, source.revision, configs_only=True)
+    folder = find_folder(source.id, source.revision, configs_only=True, place=recipe.model_place)
     return subject_of_pipeline(recipe, meta_pipeline(folder, getattr(torch, source.dtype)))
 
 

@@ -33,6 +33,8 @@ class Recipe:
     steps: tuple[Step, ...]
     data: dict[str, Any] = field(repr=False)
     """The recipe as plain data, overrides applied."""
+    model_place: str = field(default="model.id", repr=False, compare=False)
+    """Where the model's id was named, for messages: `--model` where the command line has it."""
 
     @property
     def name(self) -> str:
@@ -65,7 +67,7 @@ class Recipe:
         steps = tuple(
             step.model_copy(update={"component": denoiser}) if step.owner == DENOISER else step for step in self.steps
         )
-        return Recipe(self.header, steps, data)
+        return Recipe(self.header, steps, data, self.model_place)
 
     @property
     def digest(self) -> str:
@@ -116,7 +118,7 @@ def from_document(document: Document) -> Recipe:
     for index, label in enumerate(labels):
         if label in labels[:index]:
             raise RecipeError(f"{document.where(('shapes', index))}: {label} is declared twice; keep one of them.")
-    return Recipe(parsed, steps, document.data)
+    return Recipe(parsed, steps, document.data, document.option(("model", "id")) or "model.id")
 
 
 def schema() -> dict[str, Any]:
@@ -226,7 +228,7 @@ def _override(document: Document, overrides: Iterable[str], model: str | None) -
         if isinstance(found, dict):
             found["id"] = model
             found.pop("revision", None)
-            document.given["model", "id"] = f"--model {model!r}"
+            document.given["model", "id"] = "--model"
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key:

@@ -13,13 +13,16 @@ CONFIG_FILES = ["*.json", "*.txt", "*.model", "*/*.json", "*/*.txt", "*/*.model"
 WEIGHT_FILES = [*CONFIG_FILES, "*.safetensors", "*/*.safetensors"]
 
 
-def find_folder(model_id: str | None, revision: str | None = None, configs_only: bool = False) -> Path:
+def find_folder(
+    model_id: str | None, revision: str | None = None, configs_only: bool = False, place: str = "model.id"
+) -> Path:
     """Return the local folder of a model, fetching it from the Hub where that is where it lives.
 
     Args:
         model_id: `builtin:NAME`, a folder, or a Hub id `owner/name`; None in recipes that are for any model.
         revision: commit, branch or tag on the Hub.
         configs_only: leave weights on the Hub.
+        place: where the id was named, for messages: `--model`.
 
     Raises:
         ModelError: no model is named, there is no such builtin or folder, it is not in diffusers format, or the Hub
@@ -33,7 +36,7 @@ def find_folder(model_id: str | None, revision: str | None = None, configs_only:
     if model_id.startswith(BUILTIN):
         name = model_id.removeprefix(BUILTIN)
         if name not in BUILTINS:
-            raise ModelError(f"model.id: no builtin model is called {name!r}; {nearest(name, BUILTINS)}")
+            raise ModelError(f"{place}: no builtin model is called {name!r}; {nearest(name, BUILTINS)}")
         return builtin_folder(name)
     folder = Path(model_id).expanduser()
     if folder.exists():
@@ -42,10 +45,10 @@ def find_folder(model_id: str | None, revision: str | None = None, configs_only:
     looks_local = model_id.startswith((".", "/", "~")) or model_id.count("/") != 1 or "\\" in model_id
     if looks_local:
         raise ModelError(
-            f"model.id: there is no folder {model_id}. Give a folder in diffusers format, a Hub id (owner/name) or "
+            f"{place}: there is no folder {model_id}. Give a folder in diffusers format, a Hub id (owner/name) or "
             f"builtin:NAME (there is {', '.join(BUILTINS)})."
         )
-    return _from_hub(model_id, revision, CONFIG_FILES if configs_only else WEIGHT_FILES)
+    return _from_hub(model_id, revision, CONFIG_FILES if configs_only else WEIGHT_FILES, place)
 
 
 def check_folder(folder: Path) -> None:
@@ -96,7 +99,7 @@ def component_classes(folder: Path) -> dict[str, tuple[str, str]]:
     }
 
 
-def _from_hub(model_id: str, revision: str | None, patterns: list[str]) -> Path:
+def _from_hub(model_id: str, revision: str | None, patterns: list[str], place: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
@@ -104,12 +107,12 @@ def _from_hub(model_id: str, revision: str | None, patterns: list[str]) -> Path:
         folder = Path(snapshot_download(model_id, revision=revision, allow_patterns=patterns))
     except RepositoryNotFoundError as error:
         raise ModelError(
-            f"model.id: the Hub has no model {model_id} that you may see. Check the spelling; for gated models accept "
+            f"{place}: the Hub has no model {model_id} that you may see. Check the spelling; for gated models accept "
             "the licence on its page and log in with `hf auth login`."
         ) from error
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise ModelError(
-            f"model.id: {model_id} is not a local folder, and the Hub can't be reached ({type(error).__name__}). "
+            f"{place}: {model_id} is not a local folder, and the Hub can't be reached ({type(error).__name__}). "
             "Connect to the network, or download it elsewhere and give the folder with --model."
         ) from error
     check_folder(folder)

@@ -21,9 +21,9 @@ STATIC = '#!/bin/sh\nexec g++ "$@" -static-libstdc++ -static-libgcc\n'
 @pytest.mark.parametrize(
     ("model", "piece"),
     [
-        ("./gone", "model.id: there is no folder ./gone. Give a folder in diffusers format, a Hub id"),
-        ("gone", "model.id: there is no folder gone"),
-        ("builtin:flux-min", "no builtin model is called 'flux-min'; did you mean 'flux-mini'?"),
+        ("./gone", "--model: there is no folder ./gone. Give a folder in diffusers format, a Hub id"),
+        ("gone", "--model: there is no folder gone"),
+        ("builtin:flux-min", "--model: no builtin model is called 'flux-min'; did you mean 'flux-mini'?"),
         ("./weights", "weights is not in diffusers format: it has no model_index.json (it holds model.safetensors)"),
         ("./weights/model.safetensors", "is a file; a folder in diffusers format is needed"),
         ("./half", "half is incomplete: model_index.json names vae"),
@@ -51,6 +51,17 @@ def test_a_model_that_is_not_there_or_not_diffusers(
     assert everything(here) == before
 
 
+def test_a_model_that_is_not_there_is_told_where_it_was_named(
+    cli: Callable[..., Result], write_recipe: Callable[..., Path], eager_artifact: Path
+) -> None:
+    gone = write_recipe(model={"id": "./gone"})
+    assert cli("plan", gone).complaint.startswith("model.id: there is no folder ./gone")
+    assert cli("plan", gone, "--set", "model.id=away").complaint.startswith("--set model.id=away: there is no folder")
+    assert cli("apply", gone, "--model", "").complaint.startswith("--model: model.id: string should have at least 1")
+    compared = cli("compare", eager_artifact, "--original", "gone")
+    assert compared.complaint.startswith("--original: there is no folder gone")
+
+
 def test_a_model_that_names_another_library(cli: Callable[..., Result], here: Path) -> None:
     (here / "odd" / "transformer").mkdir(parents=True)
     (here / "odd" / "model_index.json").write_text('{"_class_name": "FluxPipeline", "transformer": ["os", "system"]}')
@@ -69,7 +80,7 @@ def test_a_hub_id_with_no_network(tmp_path: Path, environment: dict[str, str]) -
     arguments = command("apply", DEMO, "--model", "qcompile-tests/nowhere", "--out", "made")
     result = run_process(arguments, tmp_path, HF_HOME=str(tmp_path / "hub"), **environment)
     assert result.code == 2
-    assert "model.id: qcompile-tests/nowhere is not a local folder, and the Hub can't be reached" in result.complaint
+    assert "--model: qcompile-tests/nowhere is not a local folder, and the Hub can't be reached" in result.complaint
     assert "--model" in result.complaint
     assert not [name for name in everything(tmp_path) if not name.startswith("hub")]
 
