@@ -1,9 +1,9 @@
 import pytest
-from diffusers import FluxTransformer2DModel
+from diffusers import FluxTransformer2DModel, __version__
 from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry
 from torch import nn
 
-from qcompile.errors import PlanError
+from qcompile.errors import MachineError, PlanError
 from qcompile.steps.attention import Attention
 from steps.test_steps import target
 
@@ -37,11 +37,19 @@ def test_every_attention_layer_gets_it_and_the_process_keeps_its_default(model: 
         ("flesh", r"steps.1.attention.backend: diffusers has no attention backend 'flesh'; did you mean 'flash'"),
         ("flash", "flash runs on CUDA devices, not on cpu"),
         ("cudnn", "cudnn runs on CUDA devices, not on cpu"),
+        ("flash_hub", r"flash_hub is a kernel that has .* Use flash \(its package has to be installed\) or native"),
+        ("sage_hub", r"sage_hub is a kernel that has to be downloaded from the Hub.* Use sage \(its package"),
+        ("flash_4_hub", "flash_4_hub is a kernel that has to be downloaded from the Hub.* Use native."),
     ],
 )
 def test_what_is_not_there_is_refused_at_plan_time(model: FluxTransformer2DModel, backend: str, message: str) -> None:
     with pytest.raises(PlanError, match=message):
         Attention(component="model", backend=backend).changes(target(model))
+
+
+def test_a_backend_that_this_diffusers_lacks_is_told_when_an_artifact_is_loaded(model: FluxTransformer2DModel) -> None:
+    with pytest.raises(MachineError, match=f"diffusers {__version__} has no attention backend 'flash_9'. Install a"):
+        Attention(component="model", backend="flash_9").restructure(model)
 
 
 def test_a_package_that_is_not_installed(model: FluxTransformer2DModel) -> None:
