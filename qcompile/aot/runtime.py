@@ -39,7 +39,12 @@ class LoadedPackage:
             # manifest's environment record has been compared by now, and a machine that only serves needs no compiler.
             self._loader = [torch._C._aoti.AOTIModelPackageLoader(str(path), "model", True, 1, device_index)]
         except RuntimeError as error:
-            raise MachineError(f"{package.file} could not be opened: {str(error).strip().splitlines()[0]}") from error
+            reason = str(error).strip().splitlines()[0]
+            # torch has no other way to say it.
+            remedy = ". It is unpacked into a temporary folder: set TMPDIR to one that takes files."
+            raise MachineError(
+                f"{package.file} could not be opened: {reason}{remedy if 'temporary directory' in reason else ''}"
+            ) from error
         # It unpacks the file into a temporary folder, which its destructor removes; at the end of a process nobody
         # would run the destructor of what is still part of a reference cycle.
         weakref.finalize(self, self._loader.clear)
