@@ -10,7 +10,7 @@ from pathlib import Path
 
 from qcompile import errors
 from qcompile import recipe as recipes
-from qcompile.bench.record import FORMAT
+from qcompile.bench.record import FORMAT, Record
 from qcompile.bench.record import read as read_bench
 from qcompile.cli import COMMANDS
 from qcompile.figures import read_record
@@ -69,9 +69,22 @@ def measured_of(name: str, folder: Path) -> str:
     for path in sorted((folder / "measured").glob(f"{name}.*.json")):
         link = f"[{path.stem.removeprefix(f'{name}.')}](measured/{path.name})"
         record = read_bench(path) if is_of_bench(path) else None
-        step, ratio = (record.find("aot", "step"), record.ratio("jit_bf16", "aot")) if record else (None, None)
-        found.append(f"{link}: {step.value:.1f} ms, {ratio.value:.2f} x" if step and ratio else link)
+        size = size_of(record) if record else ""
+        step = record.find("aot", "step", size) if record else None
+        ratio = record.ratio("jit_bf16", "aot", shape=size) if record else None
+        found.append(f"{link}: {step.value:.1f} ms, {ratio.value:.2f} x at {size}" if step and ratio else link)
     return "; ".join(found) or "not yet"
+
+
+def size_of(record: Record) -> str:
+    """The size that all figures of a record are of in these tables, as the label of its shape.
+
+    The first at which `aot` has a step, or else any arm: an arm may have fallen out at one size and not at another, and
+    figures of two sizes say nothing beside each other.
+    """
+    steps = [item for item in record.measured if item.metric == "step"]
+    by_preference = (*(item for item in steps if item.arm == "aot"), *steps, *record.measured)
+    return next((item.shape for item in by_preference if item.shape), "")
 
 
 def is_of_bench(path: Path) -> bool:
@@ -177,24 +190,26 @@ def measured_table(folder: Path = RECIPES / "measured") -> str:
         if not is_of_bench(path):
             continue
         record = read_bench(path)
-        steps = [record.find(arm, "step") for arm in ("eager", "jit_bf16", "jit", "aot")]
+        size = size_of(record)
+        steps = [record.find(arm, "step", size) for arm in ("eager", "jit_bf16", "jit", "aot")]
         pairs = (
             *(("jit_bf16", "aot", "step"), ("aot", "jit", "step")),
             *(("jit", "aot", "cold, first_step"), ("jit", "aot", "cold, start_to_first_step")),
             ("jit_from_original", "aot", "cold, start_to_first_step"),
         )
-        ratios = [record.ratio(*pair) for pair in pairs]
+        ratios = [record.ratio(*pair, size) for pair in pairs]
         rows.append(
             (
                 f"[{record.recipe}](recipes/measured/{path.name})",
                 record.environment.gpu or record.processor or record.environment.device,
+                size or "–",
                 *(f"{item.value:.1f}" if item else "–" for item in steps),
                 *(f"{item.value:#.3g}".rstrip(".") if item else "–" for item in ratios),
                 f"{record.bytes_before / 1e9:.1f} → {record.bytes_after / 1e9:.1f}",
             )
         )
     names = ("eager", "compiled bf16", "quantized JIT", "AoT")
-    header = ("recipe", "machine", *(f"{name}, ms a step" for name in names))
+    header = ("recipe", "machine", "size", *(f"{name}, ms a step" for name in names))
     header += ("compiled bf16 / AoT", "AoT / JIT", "first step, JIT / AoT", "start to first step, JIT / AoT")
     header += ("start to first step, quantized anew / AoT", "weights, GB")
     return _table(header, rows)
@@ -203,12 +218,14 @@ def measured_table(folder: Path = RECIPES / "measured") -> str:
 def headline(record: Path = RECIPES / "measured" / "flux_fp8_row.nvidia-h200.json") -> str:
     """What a reader is told first, from one record."""
     found = read_bench(record)
-    eager, compiled, aot = (found.find(arm, "step") for arm in ("eager", "jit_bf16", "aot"))
-    started, anew = (found.find(arm, "cold, start_to_first_step") for arm in ("aot", "jit_from_original"))
+    size = size_of(found)
+    eager, compiled, aot = (found.find(arm, "step", size) for arm in ("eager", "jit_bf16", "aot"))
+    started, anew = (found.find(arm, "cold, start_to_first_step", size) for arm in ("aot", "jit_from_original"))
     if not (eager and compiled and aot and started and anew):
-        raise ValueError(f"{record} has no steps and starts of eager, jit_bf16, aot and jit_from_original")
+        raise ValueError(f"{record} has no steps and starts of eager, jit_bf16, aot and jit_from_original at {size}")
+    at = size.removesuffix("_b1")
     return f"""\
-FLUX.1-dev's transformer at full size, with random weights, at 1024x1024, recipe `{found.recipe}`, on one
+FLUX.1-dev's transformer at full size, with random weights, at {at}, recipe `{found.recipe}`, on one
 {found.environment.gpu}: a step takes {aot.value:.0f} ms, where bfloat16 takes {eager.value:.0f} ms eagerly and
 {compiled.value:.0f} ms compiled. With text encoders of two layers, a new process makes its first step
 after {started.value:.1f} s, and after {anew.value:.1f} s where it quantizes and

@@ -1,5 +1,6 @@
 """Every recipe of the project is well formed, fits its model, is in the catalogue, and says for whom it is."""
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -107,8 +108,52 @@ def test_a_new_recipe_comes_into_the_catalogue(tmp_path: Path) -> None:
     (tmp_path / "measured").mkdir()
     shutil.copy(RECIPES / "measured" / "flux_fp8.nvidia-h200.json", tmp_path / "measured" / "mine.h200.json")
     (tmp_path / "measured" / "mine.old.json").write_text("{}")
-    row = "| [h200](measured/mine.h200.json): 99.7 ms, 1.30 x; [old](measured/mine.old.json) |"
+    row = "| [h200](measured/mine.h200.json): 99.7 ms, 1.30 x at 1024x1024_b1; [old](measured/mine.old.json) |"
     assert row in tables.recipe_table(tmp_path)
+
+
+def of_two_sizes(folder: Path) -> Path:
+    """A record whose first size took the artifact's arm more memory than there was: others have a step there."""
+    data = json.loads((RECIPES / "measured" / "flux_fp8_row.nvidia-h200.json").read_text(encoding="utf-8"))
+    for name in ("measured", "ratios"):
+        first = [item for item in data[name] if item["shape"] and "aot" not in (item["arm"], item.get("over"))]
+        second = [item | {"shape": "64x48_b1"} for item in data[name] if "jit" not in (item["arm"], item.get("over"))]
+        # As if it were twice as fast there, so that nobody takes one for the other.
+        for item in second:
+            item |= {key: item[key] / 2 for key in ("value", "low", "high")}
+        data[name] = [*first, *second]
+    path = folder / "mine.two.json"
+    path.write_text(json.dumps(data), encoding="utf-8")
+    return path
+
+
+def test_figures_of_a_row_are_of_one_size(tmp_path: Path) -> None:
+    of_two_sizes(tmp_path)
+    (row,) = [line for line in tables.measured_table(tmp_path).splitlines() if "mine.two" in line]
+    cells = [cell.strip() for cell in row.split("|")][2:]
+    assert cells[:6] == ["NVIDIA H200", "64x48_b1", "88.5", "66.8", "–", "48.1"]
+    assert cells[6:8] == ["0.696", "–"]
+
+
+def test_a_figure_in_the_catalogue_says_its_size(tmp_path: Path) -> None:
+    (tmp_path / "measured").mkdir()
+    of_two_sizes(tmp_path / "measured")
+    assert tables.measured_of("mine", tmp_path) == "[two](measured/mine.two.json): 48.1 ms, 0.70 x at 64x48_b1"
+
+
+def test_the_headline_is_of_one_size(tmp_path: Path) -> None:
+    text = tables.headline(of_two_sizes(tmp_path))
+    assert "at 64x48, recipe" in text
+    assert "takes 48 ms, where bfloat16 takes 88 ms eagerly and\n67 ms compiled" in text
+
+
+def test_the_size_of_a_record_without_steps_of_the_artifact_or_any() -> None:
+    record = tables.read_bench(RECIPES / "measured" / "flux_fp8_row.nvidia-h200.json")
+    items = [item.model_copy(update={"shape": "1x1_b1"}) for item in record.measured if item.metric != "step"]
+    steps = [item.model_copy(update={"shape": "2x2_b1"}) for item in record.measured if item.arm == "eager"]
+    assert tables.size_of(record.model_copy(update={"measured": (*items, *steps)})) == "2x2_b1"
+    assert tables.size_of(record.model_copy(update={"measured": tuple(items)})) == "1x1_b1"
+    assert tables.size_of(record.model_copy(update={"measured": ()})) == ""
 
 
 def test_a_headline_needs_its_figures() -> None:
