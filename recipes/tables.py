@@ -10,7 +10,7 @@ from pathlib import Path
 
 from qcompile import errors
 from qcompile import recipe as recipes
-from qcompile.bench.record import FORMAT, Record
+from qcompile.bench.record import Record
 from qcompile.bench.record import read as read_bench
 from qcompile.cli import COMMANDS
 from qcompile.figures import read_record
@@ -88,8 +88,8 @@ def size_of(record: Record) -> str:
 
 
 def is_of_bench(path: Path) -> bool:
-    """Whether a record is one of `qcompile bench`."""
-    return bool(json.loads(path.read_text(encoding="utf-8")).get("format") == FORMAT)
+    """Whether a record is one of `qcompile bench`; the number of its layout is that of other records too."""
+    return "package_bytes" in json.loads(path.read_text(encoding="utf-8"))
 
 
 def schemes_of(recipe: Recipe) -> list[str]:

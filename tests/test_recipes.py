@@ -9,6 +9,7 @@ import pytest
 import yaml
 from autoquant.fakes import FakeTimer
 from conftest import RECIPES, ROOT
+from report.conftest import verification_data
 from test_format import load_script
 
 from qcompile import recipe as recipes
@@ -154,6 +155,13 @@ def test_the_size_of_a_record_without_steps_of_the_artifact_or_any() -> None:
     assert tables.size_of(record.model_copy(update={"measured": (*items, *steps)})) == "2x2_b1"
     assert tables.size_of(record.model_copy(update={"measured": tuple(items)})) == "1x1_b1"
     assert tables.size_of(record.model_copy(update={"measured": ()})) == ""
+
+
+def test_a_verification_beside_records_of_bench_is_none_of_them(tmp_path: Path) -> None:
+    (tmp_path / "measured").mkdir()
+    (tmp_path / "measured" / "mine.verify.json").write_text(json.dumps(verification_data()), encoding="utf-8")
+    assert tables.measured_of("mine", tmp_path) == "[verify](measured/mine.verify.json)"
+    assert tables.measured_table(tmp_path / "measured").count("\n") == 2
 
 
 def test_a_headline_needs_its_figures() -> None:

@@ -17,7 +17,6 @@ from qcompile.record_file import (
 )
 
 _RECORD = pydantic.ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-FORMAT = 1
 COMMAND = "qcompile bench"
 
 
