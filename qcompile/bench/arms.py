@@ -137,15 +137,22 @@ def make_stand(
         if pipeline is not None:
             pipeline.set_progress_bar_config(disable=True)
             stand.pipelines[kind] = pipeline
+        del pipeline
     recipe = recipes.parse(artifact.recipe_text, f"{artifact.folder}/recipe.yaml")
     # The original's inputs where it is there: it comes first. One artifact's are as good, should it fail.
-    for kind, pipeline in list(stand.pipelines.items()):
-        calls = _attempt(found, arms[kind], subject_of_pipeline(recipe, pipeline).calls)
+    for kind in tuple(stand.pipelines):
+        calls = _attempt(found, arms[kind], partial(_calls, stand, kind, recipe))
         if calls is not None:
             stand.calls.update(calls)
             break
+        # Nothing else may hold it: the next one needs its memory.
         del stand.pipelines[kind]
+        release_memory()
     return stand
+
+
+def _calls(stand: Stand, kind: str, recipe: Recipe) -> Mapping[str, Mapping[str, Any]]:
+    return subject_of_pipeline(recipe, stand.pipelines[kind]).calls()
 
 
 def arms_of(found: Found, stand: Stand, names: Sequence[str], label: str) -> dict[str, Timed]:

@@ -1,7 +1,9 @@
 """Which arms there are on this machine, and that each runs what it says on the same inputs."""
 
 import dataclasses
+import weakref
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from conftest import demo_data, eager_steps
 import qcompile
 from qcompile import recipe as recipes
 from qcompile.artifact.read import Artifact, read_artifact
+from qcompile.bench import arms
 from qcompile.bench.arms import ARMS, arms_of, choose, make_stand
 from qcompile.bench.around import packaged
 from qcompile.bench.found import Found
@@ -112,6 +115,36 @@ def test_all_arms_get_the_same_inputs(eager_artifact: Path) -> None:
 def test_inputs_and_limit_are_the_originals_whatever_comes_first(eager_artifact: Path) -> None:
     stand = make_stand(Found(), read_artifact(eager_artifact), {}, ("eager_quantized", "eager"), CPU)
     assert list(stand.pipelines) == ["original", "artifact"]
+
+
+def test_a_pipeline_without_memory_for_its_inputs_is_gone_before_the_next_is_tried(
+    eager_artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[weakref.ref] = []
+    there: list[list[bool]] = []
+
+    def subject(_: object, pipeline: object) -> SimpleNamespace:
+        def calls() -> dict:
+            there.append([reference() is not None for reference in loaded])
+            raise torch.OutOfMemoryError(f"CUDA out of memory, with {pipeline}")
+
+        return SimpleNamespace(calls=calls)
+
+    class StandIn:
+        def __init__(self, *_: object) -> None:
+            self.itself = self  # as compiled code is part of reference cycles
+            loaded.append(weakref.ref(self))
+
+        def set_progress_bar_config(self, disable: bool) -> None: ...
+
+    monkeypatch.setattr(arms, "_load", StandIn)
+    monkeypatch.setattr(arms, "subject_of_pipeline", subject)
+    found = Found()
+    stand = make_stand(found, read_artifact(eager_artifact), {}, ("eager", "eager_quantized"), CPU)
+    assert there == [[True, True], [False, True]]
+    assert [reference() for reference in loaded] == [None, None]
+    assert (stand.pipelines, stand.calls) == ({}, {})
+    assert found.absent.keys() == {"eager", "eager_quantized"}
 
 
 def recipe_with(*compiled: dict) -> recipes.Recipe:
