@@ -14,7 +14,7 @@ from qcompile.bench.arms import Stand, arms_of
 from qcompile.bench.around import Around
 from qcompile.bench.clocks import noted
 from qcompile.bench.found import Found
-from qcompile.bench.timing import Interrupted, Rounds, Timed, time_in_turn
+from qcompile.bench.timing import Rounds, Timed, time_in_turn
 from qcompile.images import count_painted
 from qcompile.progress import Progress
 from qcompile.subject import Subject, subject_of_pipeline
@@ -32,16 +32,13 @@ def time_images(
     """Paint images of every declared shape with every arm in turn.
 
     Args:
-        found: what is measured goes here.
+        found: what is measured goes here, also when Ctrl-C or an error ends it.
         stand: pipelines and inputs.
         names: arms of the artifact.
         against: arms that are other artifacts, called as the artifact's own recipe says.
         count: timed images of each arm, and as many again with its components timed.
         usd_per_hour: price of the machine; None leaves costs out.
         progress: told what happens.
-
-    Raises:
-        Interrupted: Ctrl-C; what was measured is in `found`.
     """
     recipe = recipes.parse(stand.artifact.recipe_text)
     for label in stand.calls:
@@ -53,13 +50,12 @@ def time_images(
             for name, arm in arms_of(found, stand, able, label).items()
         }
         watch = partial(noted, stand.device, f"images of {label}", found.notes)
+        rounds = Rounds()
         try:
-            rounds = time_in_turn(arms, count, 1, stand.device, progress, watch)
-        except Interrupted as error:
-            _keep(found, error.rounds, max(painted, default=1), label, against, usd_per_hour)
-            raise
-        batch = max(painted, default=1)
-        _keep(found, rounds, batch, label, against, usd_per_hour)
+            time_in_turn(arms, count, 1, stand.device, progress, watch, rounds)
+        finally:
+            batch = max(painted, default=1)
+            _keep(found, rounds, batch, label, against, usd_per_hour)
         alive = {name: arm for name, arm in arms.items() if name not in rounds.absent}
         _time_components(found, stand, alive, label, count, batch, progress)
 

@@ -33,7 +33,7 @@ from qcompile.bench.images import time_images
 from qcompile.bench.limits import ceilings, limit_of
 from qcompile.bench.record import Record, check_target, place_of
 from qcompile.bench.starts import time_cold_starts
-from qcompile.bench.timing import Interrupted, Rounds, time_in_turn
+from qcompile.bench.timing import Rounds, time_in_turn
 from qcompile.bench.work import work_of
 from qcompile.devices import resolve_device
 from qcompile.environment import current, processor
@@ -147,7 +147,7 @@ def bench(
         try:
             _measure(found, artifact, others, names, device, options, progress)
             ended = True
-        except (Interrupted, KeyboardInterrupt):
+        except KeyboardInterrupt:
             ended = found.interrupted = True
             found.notes.append("interrupted: holds what was measured by then")
         finally:
@@ -211,12 +211,11 @@ def _steps(
 ) -> None:
     arms = arms_of(found, stand, (*names, *against), label)
     watch = partial(noted, stand.device, f"steps of {label}", found.notes)
+    rounds = Rounds()
     try:
-        rounds = time_in_turn(arms, options.rounds, 3, stand.device, progress, watch)
-    except Interrupted as error:
-        _keep_steps(found, error.rounds, label, against)
-        raise
-    _keep_steps(found, rounds, label, against)
+        time_in_turn(arms, options.rounds, 3, stand.device, progress, watch, rounds)
+    finally:
+        _keep_steps(found, rounds, label, against)
 
 
 def _keep_steps(found: Found, rounds: Rounds, label: str, against: Sequence[str]) -> None:

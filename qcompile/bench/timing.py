@@ -46,6 +46,7 @@ def time_in_turn(
     device: torch.device,
     progress: Progress,
     watch: Callable[[], AbstractContextManager[None]] = nullcontext,
+    kept: Rounds | None = None,
 ) -> Rounds:
     """Time every arm once a round, in an order drawn anew (from a fixed seed) for each.
 
@@ -59,11 +60,11 @@ def time_in_turn(
         device: its queue is waited for at both ends of every timing; on a GPU its own events take the time.
         progress: told of the warm-up of each arm and of the rounds.
         watch: entered for the rounds alone: warm-up and compilation take minutes, and a share of them says little.
-
-    Raises:
-        Interrupted: Ctrl-C; whole rounds that were measured are kept.
+        kept: filled and given back, for callers who want what was measured by the time that Ctrl-C or an error ends it:
+            first calls, and rounds that are whole.
     """
-    found = Rounds({name: [] for name in arms})
+    found = Rounds() if kept is None else kept
+    found.ms.update({name: [] for name in arms})
     alive = dict(arms)
     try:
         with torch.no_grad():
@@ -80,20 +81,12 @@ def time_in_turn(
                         taken = _attempt(found, alive, name, arm, device)
                         if taken is not None:
                             found.ms[name].append(taken)
-    except KeyboardInterrupt:
+    except BaseException:  # raised again: not only Ctrl-C comes after hours of rounds
         whole = min((len(found.ms[name]) for name in alive), default=0)
         for name in alive:
             del found.ms[name][whole:]
-        raise Interrupted(found) from None
+        raise
     return found
-
-
-class Interrupted(Exception):
-    """Ctrl-C while measuring; carries what was measured by then."""
-
-    def __init__(self, rounds: Rounds) -> None:
-        super().__init__("interrupted")
-        self.rounds = rounds
 
 
 def _attempt(found: Rounds, alive: dict[str, Timed], name: str, arm: Timed, device: torch.device) -> float | None:

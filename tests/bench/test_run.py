@@ -3,7 +3,9 @@
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -13,7 +15,7 @@ from qcompile.bench import clocks, images, run
 from qcompile.bench.clocks import Clocks
 from qcompile.bench.found import Found
 from qcompile.bench.run import Options, bench
-from qcompile.bench.timing import Interrupted, Rounds
+from qcompile.bench.timing import Rounds, Timed, time_in_turn
 from qcompile.errors import ArtifactError, PlanError
 
 QUICK = {"rounds": 2, "images": 0, "cold_starts": 0, "limits": False}
@@ -171,8 +173,9 @@ def test_clocks_are_told_where_steps_are_interrupted(
     eager_artifact: Path, monkeypatch: pytest.MonkeyPatch, held_back: str
 ) -> None:
     def once(*given: object) -> None:
-        with given[-1]():
-            raise Interrupted(Rounds())
+        watch = given[-2]
+        with watch():
+            raise KeyboardInterrupt
 
     monkeypatch.setattr(run, "time_in_turn", once)
     record, interrupted = bench(eager_artifact, Options(arms=("eager_quantized",), **QUICK), "typed")
@@ -234,6 +237,31 @@ def test_an_error_does_not_take_what_was_measured(eager_artifact: Path, monkeypa
     (record,) = kept
     assert record.find("eager_quantized", "step").count == 2
     assert record.notes[0].startswith("ended by AttributeError ('AudioPipelineOutput' object has no attribute")
+
+
+@pytest.mark.parametrize("module", [run, images], ids=["steps", "images"])
+def test_an_error_in_a_round_does_not_take_the_rounds_before_it(
+    eager_artifact: Path, monkeypatch: pytest.MonkeyPatch, module: ModuleType
+) -> None:
+    """It may be torchao's, and no fault of an arm by our list."""
+
+    def fail_in_the_third(arms: dict[str, Timed], rounds: int, warm_up: int, *rest: object) -> Rounds:
+        calls: list[str] = []
+
+        def call(name: str) -> None:
+            calls.append(name)
+            assert calls.count(name) < warm_up + 3, "unexpected layout"
+
+        return time_in_turn({name: Timed(partial(call, name)) for name in arms}, 50, warm_up, *rest)
+
+    monkeypatch.setattr(module, "time_in_turn", fail_in_the_third)
+    options, kept = Options(arms=BOTH, **(QUICK | {"images": 1})), []
+    with pytest.raises(AssertionError, match="unexpected layout"):
+        bench(eager_artifact, options, "typed", broken=kept.append)
+    (record,) = kept
+    metric = {run: "step", images: "image"}[module]
+    assert [record.find(arm, metric).count for arm in BOTH] == [2, 2]
+    assert record.ratio("eager_quantized", "eager", metric).count == 2
 
 
 def test_interrupted_in_the_warm_up_first_calls_are_in_the_record() -> None:

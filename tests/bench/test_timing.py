@@ -4,7 +4,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from qcompile.bench.timing import Interrupted, Timed, time_in_turn
+from qcompile.bench.timing import Rounds, Timed, time_in_turn
 from qcompile.errors import MachineError
 from qcompile.progress import Silent
 
@@ -49,7 +49,7 @@ def test_clocks_are_watched_in_the_rounds_alone() -> None:
 
     time_in_turn({"A": Timed(Arm("A", log))}, 2, 3, CPU, Silent(), watch)
     assert log == ["A", "A", "A", "watch", "A", "A", "told"]
-    with pytest.raises(Interrupted):
+    with pytest.raises(KeyboardInterrupt):
         time_in_turn({"A": Timed(Arm("A", log, 3, KeyboardInterrupt))}, 100, 1, CPU, Silent(), watch)
     assert log[7:] == ["A", "watch", "A", "told"]
 
@@ -77,20 +77,23 @@ def test_an_arm_out_of_memory_falls_out_and_the_others_go_on(fails_at: int) -> N
     assert rounds.absent == {"A": "out of memory: CUDA out of memory. Tried to allocate 2 GiB"}
 
 
-def test_interrupted_whole_rounds_are_kept() -> None:
+@pytest.mark.parametrize("error", [KeyboardInterrupt, AssertionError, SystemExit])
+def test_however_it_ends_whole_rounds_are_kept(error: type[BaseException]) -> None:
     log: list[str] = []
-    arms = {"A": Timed(Arm("A", log)), "B": Timed(Arm("B", log, 5, KeyboardInterrupt))}
-    with pytest.raises(Interrupted) as caught:
-        time_in_turn(arms, 100, 2, CPU, Silent())
-    assert {name: len(values) for name, values in caught.value.rounds.ms.items()} == {"A": 2, "B": 2}
+    arms, kept = {"A": Timed(Arm("A", log)), "B": Timed(Arm("B", log, 5, error))}, Rounds()
+    with pytest.raises(error):
+        time_in_turn(arms, 100, 2, CPU, Silent(), kept=kept)
+    assert {name: len(values) for name, values in kept.ms.items()} == {"A": 2, "B": 2}
+    assert kept.first_ms.keys() == {"A", "B"}
 
 
-def test_interrupted_in_the_warm_up_first_calls_are_kept() -> None:
+@pytest.mark.parametrize("error", [KeyboardInterrupt, AssertionError])
+def test_ended_in_the_warm_up_first_calls_are_kept(error: type[BaseException]) -> None:
     log: list[str] = []
-    arms = {"A": Timed(Arm("A", log)), "B": Timed(Arm("B", log, 1, KeyboardInterrupt))}
-    with pytest.raises(Interrupted) as caught:
-        time_in_turn(arms, 100, 2, CPU, Silent())
-    assert caught.value.rounds.first_ms.keys() == {"A"}
+    arms, kept = {"A": Timed(Arm("A", log)), "B": Timed(Arm("B", log, 1, error))}, Rounds()
+    with pytest.raises(error):
+        time_in_turn(arms, 100, 2, CPU, Silent(), kept=kept)
+    assert kept.first_ms.keys() == {"A"}
 
 
 @pytest.mark.parametrize("error", [RuntimeError, ValueError, FileNotFoundError, ImportError, MachineError])
