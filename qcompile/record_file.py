@@ -1,8 +1,9 @@
 """Records of `qcompile bench` and `qcompile verify` as JSON files, which anyone may have written."""
 
 import os
+import re
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import pydantic
 
@@ -14,6 +15,18 @@ _HINT = "Choose another place."
 MAX_BYTES = 32 << 20
 """A record of every layer of the largest model has about a megabyte."""
 
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+def encodable(text: str) -> str:
+    """Text that a file and a terminal can take: where bytes of a command line or a path are no UTF-8, Python has
+    surrogates, which nothing can write."""
+    return _SURROGATES.sub("�", text)
+
+
+Text = Annotated[str, pydantic.AfterValidator(encodable)]
+"""What users, paths and messages of errors say."""
+
 
 class RecipeRun(pydantic.BaseModel):
     """What every record says: what was run, on which recipe, when and where."""
@@ -22,7 +35,7 @@ class RecipeRun(pydantic.BaseModel):
 
     format: Literal[1] = 1
     """Version of this layout."""
-    command: str
+    command: Text
     """What makes it again."""
     date: str
     """Day, as YYYY-MM-DD."""

@@ -10,6 +10,7 @@ import pydantic
 from qcompile.environment import Environment
 from qcompile.record_file import (
     RecipeRun,
+    Text,
     check_record_file,
     check_record_folder,
     read_record_file,
@@ -25,7 +26,7 @@ class Measured(pydantic.BaseModel):
 
     model_config = _RECORD
 
-    arm: str
+    arm: Text
     """Arm; `machine` for what the machine can do at best, `build` for the artifact's making, `artifact` and `original`
     for bytes on the disk."""
     metric: str
@@ -54,9 +55,9 @@ class Ratio(pydantic.BaseModel):
 
     metric: str
     """What is compared: `step`, `image`, …"""
-    arm: str
+    arm: Text
     """The arm above the line."""
-    over: str
+    over: Text
     """The arm below it."""
     shape: str = ""
     """Label of the declared shape."""
@@ -73,7 +74,7 @@ class Ratio(pydantic.BaseModel):
 class Record(RecipeRun):
     """One run of the benchmark."""
 
-    model: str | None
+    model: Text | None
     """The model's id."""
     processor: str | None = None
     """Name of the processor; null where the system does not tell it, and in older records."""
@@ -89,10 +90,10 @@ class Record(RecipeRun):
     """Every quantity."""
     ratios: tuple[Ratio, ...]
     """Ratios of arms that took turns, of the machine's limit to each, and of memory."""
-    absent: dict[str, str]
+    absent: dict[Text, Text]
     """What arms did not give, and why: out of memory, no such hardware, no compiler. `ARM` gave nothing; `ARM, METRIC
     at SHAPE` gave all else."""
-    notes: tuple[str, ...]
+    notes: tuple[Text, ...]
     """What a reader must know: throttling seen, weights that are random."""
 
     @property

@@ -126,6 +126,7 @@ def run(options: argparse.Namespace) -> int:
 def _give(record: Record, chosen: Options, as_json: bool, whole: bool) -> None:
     """Print a record and write it."""
     from qcompile.bench.record import keep, place_of
+    from qcompile.record_file import encodable
 
     try:
         # First, so that a full disk does not take what was measured.
@@ -137,7 +138,7 @@ def _give(record: Record, chosen: Options, as_json: bool, whole: bool) -> None:
             target = keep(record, place, whole)
     if chosen.record and not as_json:
         left = f", and {place} is left as it was" if target != place and place.exists() else ""
-        print(f"\nrecord: {target}{left}")
+        print(encodable(f"\nrecord: {target}{left}"))
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -65,6 +65,7 @@ def run(options: argparse.Namespace) -> int:
     from qcompile.cli.progress import shown
 
     with heavy_imports():
+        from qcompile.record_file import encodable
         from qcompile.verify.record import check_target, record_of, write
         from qcompile.verify.verification import Request, verify
     if options.record:
@@ -90,7 +91,7 @@ def run(options: argparse.Namespace) -> int:
     record = record_of(found, command, datetime.date.today().isoformat())
     try:
         # First, so that a full disk does not take what was measured.
-        print(record.model_dump_json(indent=1) if options.json else text(found), flush=True)
+        print(record.model_dump_json(indent=1) if options.json else encodable(text(found)), flush=True)
     finally:
         # And whatever became of that: the reader of a pipe may have gone.
         if options.record:

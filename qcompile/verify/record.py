@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pydantic
 
-from qcompile.record_file import RecipeRun, check_record_file, read_record_file, write_record_file
+from qcompile.record_file import RecipeRun, Text, check_record_file, read_record_file, write_record_file
 
 if TYPE_CHECKING:
     from qcompile.quality.bounds import Check
@@ -44,7 +44,7 @@ class ArmRecord(pydantic.BaseModel):
 
     name: str
     """`control` or `artifact`."""
-    label: str
+    label: Text
     """What it is, for people."""
     quantized_errors: dict[str, pydantic.FiniteFloat | None]
     """Of the denoiser's first call against the original's, by shape label; null where it is not finite."""
@@ -77,7 +77,7 @@ class CheckRecord(pydantic.BaseModel):
     """Null where it is infinite: images that are the same."""
     holds: bool
     """Whether it does."""
-    where: str
+    where: Text
     """What was measured, and where the worst value is."""
 
 
@@ -135,7 +135,7 @@ class SuggestionRecord(pydantic.BaseModel):
 class VerificationRecord(RecipeRun):
     """One run of `qcompile verify`."""
 
-    model: str
+    model: Text
     """What the artifact was held against."""
     shape: str
     """Label of the shape whose trajectory and images these are."""
@@ -147,7 +147,7 @@ class VerificationRecord(RecipeRun):
     """The original's own figures."""
     arms: tuple[ArmRecord, ...] = pydantic.Field(min_length=1)
     """The control, where there is one, and the artifact."""
-    no_control: str | None
+    no_control: Text | None
     """Why there is no control; null where there is."""
     bounds: tuple[CheckRecord, ...]
     """Every bound with the figure measured for it."""
@@ -155,7 +155,7 @@ class VerificationRecord(RecipeRun):
     """Null where it was not asked for."""
     suggestion: SuggestionRecord | None
     """Null where it was not asked for, or where there is none."""
-    no_suggestion: str | None = None
+    no_suggestion: Text | None = None
     """Why no choice of layers meets the bounds, where one was asked for."""
 
     def arm(self, name: str) -> ArmRecord | None:

@@ -1,5 +1,6 @@
 """What `qcompile bench` makes of its options, and how it ends."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -116,6 +117,20 @@ def test_notes_are_in_the_record(eager_artifact: Path, tmp_path: Path) -> None:
     words = [*ARM, *QUICK, "--note", "one", "--note", "two", "--record", str(tmp_path / "r.json")]
     assert main(["bench", str(eager_artifact), *words]) == 0
     assert read(tmp_path / "r.json").notes[:2] == ("one", "two")
+
+
+@pytest.mark.parametrize("json_too", [[], ["--json"]])
+def test_a_note_that_is_no_utf8_is_in_the_record(
+    eager_artifact: Path, tmp_path: Path, json_too: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [*ARM, *QUICK, "--note", "caf\udce9", "--record", str(tmp_path / "r\udce9.json"), *json_too]
+    monkeypatch.setattr(sys, "argv", ["qcompile", "bench", *words])
+    with (tmp_path / "out").open("w", encoding="utf-8") as out, contextlib.redirect_stdout(out):
+        assert main(["bench", str(eager_artifact), *words]) == 0
+    record = read(tmp_path / "r\udce9.json")
+    assert record.notes == ("caf�",)
+    assert "--note 'caf�'" in record.command
+    assert "caf�" in (tmp_path / "out").read_text(encoding="utf-8")
 
 
 def test_the_record_is_asked_for_before_anything_is_measured(

@@ -50,6 +50,18 @@ def test_it_is_the_same_after_a_file(tmp_path: Path) -> None:
     assert read(path) == make_record()
 
 
+def test_bytes_that_are_no_utf8_do_not_take_what_was_measured(tmp_path: Path) -> None:
+    path, odd = tmp_path / "record.json", "caf\udce9"
+    step = measured(odd, "step", [1.0], "ms")
+    over = ratio("aot", odd, "step", [1.0], [1.0])
+    texts = {"command": odd, "model": odd, "notes": (odd,), "absent": {odd: odd}}
+    write(make_record(measured=(step,), ratios=(over,), **texts), path)
+    found = read(path)
+    assert (found.command, found.model, found.notes, found.absent) == ("caf�", "caf�", ("caf�",), {"caf�": "caf�"})
+    assert found.find("caf�", "step")
+    assert found.ratio("aot", "caf�")
+
+
 def test_a_place_that_can_not_hold_a_record_is_refused_before(tmp_path: Path) -> None:
     for allowed in (tmp_path / "new" / "deep", tmp_path / "a.json", tmp_path / "new" / "a.json", tmp_path, Path("new")):
         check_target(allowed)

@@ -1,5 +1,6 @@
 """A verification as a file, and back."""
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -61,6 +62,17 @@ def test_it_is_the_same_after_a_file(tmp_path: Path) -> None:
     assert data["suggestion"]["fragments"] == {"steps.2": "layers: {}\n"}
     assert record.arm("control") is not None
     assert record.arm("other") is None
+
+
+def test_bytes_that_are_no_utf8_do_not_take_what_was_measured() -> None:
+    odd = "caf\udce9"
+    arm = dataclasses.replace(REPORT.arms[1], label=odd)
+    checks = (dataclasses.replace(REPORT.checks[0], where=odd),)
+    found = dataclasses.replace(REPORT, model=odd, arms=(arm,), checks=checks, no_control=odd, no_suggestion=odd)
+    data = json.loads(record_of(found, f"qcompile verify --original {odd}", "2026-01-02").model_dump_json())
+    assert data["command"] == "qcompile verify --original caf�"
+    assert (data["model"], data["no_control"], data["no_suggestion"]) == ("caf�",) * 3
+    assert (data["arms"][0]["label"], data["bounds"][0]["where"]) == ("caf�", "caf�")
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"format": 1}'])
