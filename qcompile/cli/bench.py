@@ -13,9 +13,10 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
 
 from qcompile.cli.options import add_json, add_recipe_options, at_least_one, path
 from qcompile.cli.table import megabytes, table
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from qcompile.progress import Progress
 
 INTERRUPTED = 130
+BY_SIGNAL = 128
+"""Plus the signal's number: the exit code of what a signal ended."""
 MEASURED = "recipes/measured"
 
 
@@ -107,20 +110,21 @@ def run(options: argparse.Namespace) -> int:
         record=Path(options.record) if options.record else None,
         notes=tuple(options.note),
     )
-    broken: list[Record] = []
-    try:
-        with tempfile.TemporaryDirectory() as temporary, shown(silently=options.json) as progress:
-            folder, chosen = _artifact(options, chosen, Path(temporary), progress)
-            with _ending_as_interrupted():
-                record, interrupted = bench(folder, chosen, command, progress, broken.append)
-    finally:
-        # While the error is on its way.
-        for half in broken:
-            _give(half, chosen, options.json, whole=False)
-    _give(record, chosen, options.json, whole=not interrupted and bool(record.arms))
+    found: list[tuple[Record, bool]] = []
+    with ExitStack() as signals:
+        try:
+            with tempfile.TemporaryDirectory() as temporary, shown(silently=options.json) as progress:
+                folder, chosen = _artifact(options, chosen, Path(temporary), progress)
+                came = signals.enter_context(_ending_as_interrupted())
+                record, interrupted = bench(folder, chosen, command, progress, lambda half: found.append((half, False)))
+                found.append((record, not interrupted and bool(record.arms)))
+        finally:
+            # While an error may be on its way: one that ended the run, or that of a terminal which is gone.
+            for kept, whole in found:
+                _give(kept, chosen, options.json, whole)
     if not interrupted and not record.arms:
         raise MachineError("no arm gave anything; the reasons are listed above, and in the record under `absent`.")
-    return INTERRUPTED if interrupted else 0
+    return BY_SIGNAL + came[0] if came else INTERRUPTED if interrupted else 0
 
 
 def _give(record: Record, chosen: Options, as_json: bool, whole: bool) -> None:
@@ -159,13 +163,31 @@ def _settle_source(options: argparse.Namespace) -> None:
 
 
 @contextmanager
-def _ending_as_interrupted() -> Iterator[None]:
-    """What was measured is kept as well where the system asks the process to end."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+def _ending_as_interrupted() -> Iterator[list[int]]:
+    """What was measured is kept as well where the system asks the process to end, or its terminal is gone.
+
+    Gives the signal that came, if one did, which the exit code tells.
+    """
+    came: list[int] = []
+
+    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+        # Once: a connection that drops sends two, and the second would come while the record is written.
+        signal.signal(number, signal.SIG_IGN)
+        came.append(number)
+        raise KeyboardInterrupt
+
+    # Under nohup it is ignored, and the run goes on without its terminal.
+    kinds = [kind for kind in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(kind) is not signal.SIG_IGN]
+    before = {kind: signal.signal(kind, interrupt) for kind in kinds}
     try:
-        yield
+        yield came
+    except KeyboardInterrupt:
+        if came:
+            sys.exit(BY_SIGNAL + came[0])
+        raise
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
 
 
 def _artifact(
