@@ -1,7 +1,9 @@
 """How the arms of the benchmark are called and coloured in a report."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
+Words = Callable[[str], str]
+"""Gives the words for an arm."""
 LABELS = {
     "eager": "original, eager",
     "jit_bf16": "original, compiled",
@@ -12,14 +14,22 @@ LABELS = {
     "aot_graphs": "AoT, CUDA graphs",
 }
 """Words for arms, in the order of charts; other arms are artifacts given with --against, under their folder's name."""
+UNQUANTIZED = {
+    "jit_from_original": "recipe anew (JIT)",
+    "eager_quantized": "artifact, eager",
+    "jit": "artifact, compiled (JIT)",
+    "aot": "artifact, AoT",
+}
+"""What they are called where nothing was quantized."""
 CONTROL = "jit_bf16"
 SUBJECTS = ("aot", "jit", "eager_quantized")
 """What a report is about: the first of these that was measured."""
 
 
-def label_of(arm: str) -> str:
-    """Words for an arm."""
-    return LABELS.get(arm, arm)
+def words_of(quantized: bool) -> Words:
+    """Words for the arms of an artifact, whose recipe quantized weights or did not."""
+    labels = LABELS if quantized else LABELS | UNQUANTIZED
+    return lambda arm: labels.get(arm, arm)
 
 
 def colour_of(arm: str) -> str:

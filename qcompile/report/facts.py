@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from qcompile.bench.record import Measured, Record
 from qcompile.environment import Environment
-from qcompile.report.arms import label_of
+from qcompile.report.arms import Words
 from qcompile.report.content import Content
 from qcompile.report.layers import Action, Group, bytes_by_scheme
 from qcompile.report.quantities import number, quantity, scale
@@ -171,11 +171,11 @@ def _before_after(before: int, after: int) -> str:
     return f"{number(before / divisor)} → {number(after / divisor)} {unit}"
 
 
-def measurements(items: Sequence[Measured]) -> Table:
+def measurements(items: Sequence[Measured], words: Words) -> Table:
     """Quantities with their spread."""
     rows = [
         (
-            "the machine" if item.arm == "machine" else label_of(item.arm),
+            "the machine" if item.arm == "machine" else words(item.arm),
             item.metric.replace("_", " "),
             item.shape or NONE,
             quantity(item.value, item.unit),
@@ -189,11 +189,11 @@ def measurements(items: Sequence[Measured]) -> Table:
     return table(["arm", "what", Column("shape", "code"), *numbers], rows)
 
 
-def ratios(record: Record) -> Table:
+def ratios(record: Record, words: Words) -> Table:
     """Every ratio of the record."""
     rows = [
         (
-            f"{label_of(item.arm)} / {label_of(item.over)}",
+            f"{words(item.arm)} / {words(item.over)}",
             item.metric.replace("_", " "),
             item.shape or NONE,
             number(item.value),

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from qcompile.artifact.manifest import Manifest
 from qcompile.bench.record import Ratio, Record
-from qcompile.report.arms import CONTROL, SUBJECTS, label_of
+from qcompile.report.arms import CONTROL, SUBJECTS, Words, words_of
+from qcompile.report.layers import has_quantized, layer_map
 from qcompile.report.quantities import number, or_infinity, quantity, scale, spread
 from qcompile.verify.record import VerificationRecord
 
@@ -27,7 +28,8 @@ def headlines(record: Record | None, verified: VerificationRecord | None, manife
     """The figures at the top, as far as they were measured. Ratios are those the record holds, never computed anew."""
     found = []
     if record is not None:
-        found += [*_steps(record), *_first_step(record), *_start(record), *_memory(record)]
+        words = words_of(has_quantized(layer_map(manifest.changes)))
+        found += [*_steps(record, words), *_first_step(record), *_start(record, words), *_memory(record, words)]
     before = sum(item.bytes_before for item in manifest.components.values())
     after = sum(item.bytes_after for item in manifest.components.values())
     if before:
@@ -47,7 +49,7 @@ def subject_of(record: Record) -> str | None:
     return next((arm for arm in SUBJECTS if record.find(arm, "step")), None)
 
 
-def _steps(record: Record) -> list[Headline]:
+def _steps(record: Record, words_of_arm: Words) -> list[Headline]:
     subject = subject_of(record)
     if subject is None:
         return []
@@ -57,7 +59,7 @@ def _steps(record: Record) -> list[Headline]:
     for base, words in ((CONTROL, "the compiled original"), ("eager", "the eager original")):
         control = "measured against the control itself" if base == CONTROL else _control_step(record, shape)
         faster, share = record.ratio(base, subject, shape=shape), record.ratio(subject, base, shape=shape)
-        step = f"a step{where}, {label_of(subject)}: "
+        step = f"a step{where}, {words_of_arm(subject)}: "
         if faster is not None:
             found.append(Headline(_times(faster.value), f"as fast as {words}", step + _rounds(faster), control))
         elif share is not None:
@@ -87,7 +89,7 @@ def _first_step(record: Record) -> list[Headline]:
     return [Headline(_times(ratio.value), what, f"first step of a new process: {_rounds(ratio)}", words + here)]
 
 
-def _start(record: Record) -> list[Headline]:
+def _start(record: Record, words: Words) -> list[Headline]:
     """The whole way to the first step, against quantizing and compiling at every start where that was measured."""
     metric = "cold, start_to_first_step"
     for arm in ("jit_from_original", "jit"):
@@ -96,12 +98,12 @@ def _start(record: Record) -> list[Headline]:
             seconds = {"control": record.find(CONTROL, metric), "this": record.find("aot", metric)}
             known = [f"{who}: {quantity(item.value, 's')}" for who, item in seconds.items() if item]
             missing = [] if seconds["control"] else ["control: not measured"]
-            around = f"against {label_of(arm)}: {_rounds(ratio)}"
+            around = f"against {words(arm)}: {_rounds(ratio)}"
             return [Headline(_times(ratio.value), START, around, ", ".join([*missing, *known]))]
     return []
 
 
-def _memory(record: Record) -> list[Headline]:
+def _memory(record: Record, words_of_arm: Words) -> list[Headline]:
     subject = subject_of(record)
     for metric, words in (("peak_gpu", "peak GPU memory"), ("peak_cpu", "peak memory of the process")):
         mine = record.find(subject, metric) if subject else None
@@ -113,7 +115,9 @@ def _memory(record: Record) -> list[Headline]:
         beside += [f"eager original: {quantity(base.value, 'bytes')}"] if base else []
         divisor, unit = scale("bytes", mine.high)
         around = spread(mine.low / divisor, mine.high / divisor, mine.count, "cold start", unit)
-        return [Headline(quantity(mine.value, "bytes"), words, f"{label_of(mine.arm)}: {around}", ", ".join(beside))]
+        return [
+            Headline(quantity(mine.value, "bytes"), words, f"{words_of_arm(mine.arm)}: {around}", ", ".join(beside))
+        ]
     return []
 
 

@@ -56,6 +56,11 @@ def layer_map(changes: Sequence[Change]) -> list[Group]:
     return [_group(members) for members in groups.values()]
 
 
+def has_quantized(groups: Sequence[Group]) -> bool:
+    """Whether the weights of any layer were quantized: a recipe may only compile."""
+    return any(group.scheme for group in groups)
+
+
 @dataclass(frozen=True)
 class Blocks:
     """The repeated blocks of one list, as a grid of roles by index."""

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from qcompile.environment import rejections
 from qcompile.errors import MachineError
 from qcompile.report import facts, panels, quality
+from qcompile.report.arms import words_of
 from qcompile.report.content import Content, Picture
 from qcompile.report.headline import headlines
-from qcompile.report.layers import block_lists, layer_map, other_actions
+from qcompile.report.layers import block_lists, has_quantized, layer_map, other_actions
 from qcompile.version import __version__
 
 if TYPE_CHECKING:
@@ -117,6 +118,7 @@ def _fill(environment: "jinja2.Environment", content: Content) -> str:
     script = (_HERE / "slider.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     groups = layer_map(manifest.changes)
+    words = words_of(has_quantized(groups))
     values: dict[str, Any] = {
         "policy": f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; "
         "base-uri 'none'; form-action 'none'",
@@ -134,13 +136,14 @@ def _fill(environment: "jinja2.Environment", content: Content) -> str:
         "caveats": caveats(content),
         "headlines": headlines(bench, verification, manifest),
         "pictures": [_picture(picture) for picture in content.pictures] if content.pictures else None,
-        "speed": panels.speed(bench) if bench else [],
-        "start": panels.waterfall(bench) if bench else None,
-        "memory": panels.memory(bench) if bench else [],
+        "speed": panels.speed(bench, words) if bench else [],
+        "start": panels.waterfall(bench, words) if bench else None,
+        "memory": panels.memory(bench, words) if bench else [],
         "trajectory": panels.trajectory(verification) if verification else None,
-        "ratios": facts.ratios(bench) if bench else None,
-        "measurements": facts.measurements(bench.measured) if bench else None,
-        "applied": quality.applied(content),
+        "ratios": facts.ratios(bench, words) if bench else None,
+        "measurements": facts.measurements(bench.measured, words) if bench else None,
+        "quantized": has_quantized(groups),
+        "applied": quality.applied(content, has_quantized(groups)),
         "quality": quality.figures(verification) if verification else None,
         "bounds": quality.bounds(verification) if verification else None,
         "sensitivity": quality.sensitivity(verification) if verification and verification.sensitivity else None,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from qcompile.bench.record import Measured, Record
 from qcompile.report import facts
-from qcompile.report.arms import colour_of, in_order, label_of
+from qcompile.report.arms import Words, colour_of, in_order
 from qcompile.report.charts import Bar, Chart, bar_chart, grid_chart, line_chart
 from qcompile.report.layers import Blocks
 from qcompile.report.quantities import number, or_infinity, quantity
@@ -27,7 +27,7 @@ class Panel:
     """None where a table of the page says the same already."""
 
 
-def speed(record: Record) -> list[Panel]:
+def speed(record: Record, words: Words) -> list[Panel]:
     """Steps, then whole images, for each declared shape."""
     found = []
     for metric, title in (("step", "One denoising step"), ("image", "One whole image")):
@@ -39,11 +39,11 @@ def speed(record: Record) -> list[Panel]:
                     " The dashed line is the limit of this machine: the best kernel for each matrix product, "
                     "convolution and attention of the step."
                 )
-            found.append(_medians(record, metric, shape, f"{title}, {shape}", note, limit))
+            found.append(_medians(record, metric, shape, f"{title}, {shape}", note, limit, words))
     return found
 
 
-def memory(record: Record) -> list[Panel]:
+def memory(record: Record, words: Words) -> list[Panel]:
     """Peak and resident memory, of the GPU where there is one, and of the process."""
     found = []
     for metric, title in (("peak_gpu", "GPU memory"), ("peak_cpu", "Memory of the process")):
@@ -55,7 +55,7 @@ def memory(record: Record) -> list[Panel]:
         }
         bars = [
             Bar(
-                label_of(item.arm),
+                words(item.arm),
                 colour_of(item.arm),
                 item.value,
                 item.low,
@@ -66,17 +66,17 @@ def memory(record: Record) -> list[Panel]:
         ]
         painted = [item.arm for item in items if record.find(item.arm, "cold, image")]
         note = f"Peak of a fresh process that loads one arm and {'paints one image' if painted else 'takes steps'}."
-        if painted and (without := [label_of(item.arm) for item in items if item.arm not in painted]):
+        if painted and (without := [words(item.arm) for item in items if item.arm not in painted]):
             note += f" Without an image: {', '.join(without)}."
         if resident:
             note = f"{note} The full colour is what stays resident."
         rows = [*items, *(item for item in record.measured if item.metric == metric.replace("peak", "resident"))]
-        chart = bar_chart(f"memory-{metric}", f"{title}: {_said(items)}", bars, "bytes")
-        found.append(Panel(title, note, chart, facts.measurements(rows)))
+        chart = bar_chart(f"memory-{metric}", f"{title}: {_said(items, words)}", bars, "bytes")
+        found.append(Panel(title, note, chart, facts.measurements(rows, words)))
     return found
 
 
-def waterfall(record: Record) -> Panel | None:
+def waterfall(record: Record, words: Words) -> Panel | None:
     """From process start to first image."""
     every = starts(record)
     if not every:
@@ -87,7 +87,7 @@ def waterfall(record: Record) -> Panel | None:
     colours = {phase: f"phase-{index}" for index, phase in enumerate(PHASES, 1)}
     bars = [
         Bar(
-            label_of(start.arm),
+            words(start.arm),
             "artifact",
             start.total,
             start.total,
@@ -97,14 +97,14 @@ def waterfall(record: Record) -> Panel | None:
         for start in found
     ]
     title = "From process start to " + ("first image" if with_image else "first step")
-    said = "; ".join(f"{label_of(start.arm)} {quantity(start.total, 's')}" for start in found)
+    said = "; ".join(f"{words(start.arm)} {quantity(start.total, 's')}" for start in found)
     used = [phase for phase in PHASES if any(phase in start.seconds for start in found)]
     chart = bar_chart(
         "start", f"{title}: {said}", bars, "s", legend=tuple((colours[phase], PHASES[phase]) for phase in used)
     )
     rows = [
         (
-            label_of(start.arm),
+            words(start.arm),
             *(quantity(start.seconds[phase], "s") if phase in start.seconds else facts.NONE for phase in used),
             quantity(start.total, "s"),
             str(start.count),
@@ -115,7 +115,7 @@ def waterfall(record: Record) -> Panel | None:
     shown = table(["arm", *columns, Column("together", "number"), Column("processes", "number")], rows)
     note = f"A new process with empty compiler caches: one step{', then a whole image' if with_image else ''}."
     note += "".join(
-        f" {label_of(start.arm)} paints no image, and takes its first step after {quantity(start.total, 's')}."
+        f" {words(start.arm)} paints no image, and takes its first step after {quantity(start.total, 's')}."
         for start in every
         if start not in found
     )
@@ -174,13 +174,15 @@ def _cell(item: Blocks, role: str, index: int, colours: Mapping[str, str]) -> st
     return "rule" if scheme is None else colours[scheme]
 
 
-def _medians(record: Record, metric: str, shape: str, title: str, note: str, limit: Measured | None) -> Panel:
+def _medians(
+    record: Record, metric: str, shape: str, title: str, note: str, limit: Measured | None, words: Words
+) -> Panel:
     items = _of_arms(record, metric, shape)
-    bars = [Bar(label_of(item.arm), colour_of(item.arm), item.value, item.low, item.high) for item in items]
+    bars = [Bar(words(item.arm), colour_of(item.arm), item.value, item.low, item.high) for item in items]
     line = ("limit", limit.value) if limit else None
-    chart = bar_chart(f"{metric}-{_word(shape)}", f"{title}: {_said(items)}", bars, "ms", line)
+    chart = bar_chart(f"{metric}-{_word(shape)}", f"{title}: {_said(items, words)}", bars, "ms", line)
     parts = [item for item in record.measured if item.metric.startswith(f"{metric}, ") and item.shape == shape]
-    return Panel(title, note, chart, facts.measurements([*items, *([limit] if limit else []), *parts]))
+    return Panel(title, note, chart, facts.measurements([*items, *([limit] if limit else []), *parts], words))
 
 
 def _of_arms(record: Record, metric: str, shape: str | None) -> list[Measured]:
@@ -188,8 +190,8 @@ def _of_arms(record: Record, metric: str, shape: str | None) -> list[Measured]:
     return [item for arm in arms if (item := record.find(arm, metric, shape))]
 
 
-def _said(items: list[Measured]) -> str:
-    return "; ".join(f"{label_of(item.arm)} {quantity(item.value, item.unit)}" for item in items)
+def _said(items: list[Measured], words: Words) -> str:
+    return "; ".join(f"{words(item.arm)} {quantity(item.value, item.unit)}" for item in items)
 
 
 def _word(shape: str) -> str:

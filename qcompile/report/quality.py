@@ -10,11 +10,12 @@ from qcompile.report.table import Column, Table, table
 from qcompile.verify.record import ArmRecord, VerificationRecord
 
 
-def applied(content: Content) -> Table:
-    """What `apply` measured before it put the artifact in place."""
+def applied(content: Content, quantized: bool) -> Table:
+    """What `apply` measured before it put the artifact in place; `quantized` says whether weights were."""
     found = content.manifest.verification
+    what = "quantized" if quantized else "artifact"
     rows = [
-        (f"denoiser's first call, quantized against original, {label}", number(value))
+        (f"denoiser's first call, {what} against original, {label}", number(value))
         for label, value in found.quantized_relative_error.items()
     ]
     rows += [

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from qcompile.bench.record import Record
 from qcompile.errors import MachineError
 from qcompile.report import page
 from qcompile.report.content import Content, gather
@@ -142,6 +143,22 @@ def test_without_records_it_says_what_is_missing_and_how_to_make_it() -> None:
     assert "×" in reader.text  # the weights' ratio, which the manifest knows
     for piece in ("NaN", "None", "null", "Undefined"):
         assert piece not in reader.text
+
+
+def test_what_was_not_quantized_is_not_called_so(full: Content) -> None:
+    """A recipe may only compile."""
+    changes = tuple(change for change in full.manifest.changes if change.kind != "quantize")
+    artifact = dataclasses.replace(full.artifact, manifest=full.manifest.model_copy(update={"changes": changes}))
+    data = bench_data()
+    data["measured"] += [item | {"arm": "jit_from_original"} for item in data["measured"] if item["arm"] == "jit"]
+    bench, verified = Record.model_validate(data), full.verification.model_copy(update={"sensitivity": None})
+    content = dataclasses.replace(full, artifact=artifact, bench=bench, verification=verified, recipe_text="")
+    html = render(content)
+    for piece in ("artifact, AoT", "artifact, eager", "artifact, compiled (JIT)", "recipe anew (JIT)", ">Artifact<"):
+        assert piece in html, piece
+    assert "quantized" not in html.lower()
+    assert "quantized, AoT" in render(full)
+    assert "artifact, AoT" not in render(full)
 
 
 def test_a_bare_model_says_why_there_are_no_pictures() -> None:

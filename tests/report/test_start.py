@@ -1,11 +1,13 @@
 import pytest
 
 from qcompile.bench.record import Record
+from qcompile.report.arms import words_of
 from qcompile.report.content import Content
 from qcompile.report.panels import memory, waterfall
 from qcompile.report.start import PHASES, starts
 from report.conftest import bench_data
 
+WORDS = words_of(quantized=True)
 ARMS = ["eager", "jit_bf16", "eager_quantized", "jit", "aot"]
 
 
@@ -29,10 +31,10 @@ def test_no_image_no_image_phase() -> None:
 
 
 def test_the_note_says_what_is_in_the_bars(full: Content) -> None:
-    assert "empty compiler caches: one step, then a whole image." in waterfall(full.bench).note
+    assert "empty compiler caches: one step, then a whole image." in waterfall(full.bench, WORDS).note
     data = bench_data()
     data["measured"] = [item for item in data["measured"] if item["metric"] != "cold, image"]
-    assert waterfall(Record.model_validate(data)).note.endswith("empty compiler caches: one step.")
+    assert waterfall(Record.model_validate(data), WORDS).note.endswith("empty compiler caches: one step.")
 
 
 def test_bars_end_where_the_same_thing_is_done(full: Content) -> None:
@@ -43,8 +45,8 @@ def test_bars_end_where_the_same_thing_is_done(full: Content) -> None:
         for item in data["measured"]
         if item["arm"] == "aot" and item["metric"].startswith("cold, ") and "image" not in item["metric"]
     ]
-    panel = waterfall(Record.model_validate(data | {"measured": data["measured"] + graphs}))
-    assert [row[0] for row in panel.table.rows] == [row[0] for row in waterfall(full.bench).table.rows]
+    panel = waterfall(Record.model_validate(data | {"measured": data["measured"] + graphs}), WORDS)
+    assert [row[0] for row in panel.table.rows] == [row[0] for row in waterfall(full.bench, WORDS).table.rows]
     assert "AoT, CUDA graphs paints no image, and takes its first step after" in panel.note
 
 
@@ -55,10 +57,10 @@ def test_peaks_of_starts_without_an_image_are_said_to_be() -> None:
         for item in data["measured"]
         if (item["arm"], item["metric"]) == ("aot", "peak_gpu")
     ]
-    panel, *_ = memory(Record.model_validate(data | {"measured": data["measured"] + peaks}))
+    panel, *_ = memory(Record.model_validate(data | {"measured": data["measured"] + peaks}), WORDS)
     assert "paints one image. Without an image: AoT, CUDA graphs." in panel.note
     steps = [item for item in data["measured"] if item["metric"] != "cold, image"]
-    panel, *_ = memory(Record.model_validate(data | {"measured": steps}))
+    panel, *_ = memory(Record.model_validate(data | {"measured": steps}), WORDS)
     assert "loads one arm and takes steps." in panel.note
 
 
