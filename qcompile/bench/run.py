@@ -27,6 +27,7 @@ from qcompile.bench.arms import (
 )
 from qcompile.bench.builds import add_builds, add_stages
 from qcompile.bench.clocks import noted
+from qcompile.bench.disk import add_bytes
 from qcompile.bench.faults import ARM_FAULTS, reason_of, release_memory
 from qcompile.bench.found import Found
 from qcompile.bench.images import time_images
@@ -41,7 +42,6 @@ from qcompile.errors import PlanError, nearest
 from qcompile.noise import quiet_libraries
 from qcompile.progress import Progress, Silent, stage
 from qcompile.recipe import Recipe
-from qcompile.source import find_folder
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ def _measure(
     options: Options,
     progress: Progress,
 ) -> None:
-    _bytes(found, artifact, others, names)
+    add_bytes(found, artifact, others, names)
     if options.cold_starts:
         image, chosen = options.images > 0, options.cold_arms or _cold_arms(options, names, others)
         time_cold_starts(found, artifact, chosen, others, device, options.cold_starts, image, progress)
@@ -187,17 +187,6 @@ def _cold_arms(options: Options, names: Sequence[str], others: Iterable[str]) ->
     """Where nobody chose arms, how people start without an artifact is among them."""
     without = COLD_ONLY if not options.arms and {"jit", *OF_ORIGINAL} <= set(names) else ()
     return (*names, *without, *others)
-
-
-def _bytes(found: Found, artifact: Artifact, others: Mapping[str, Artifact], names: Sequence[str]) -> None:
-    found.add("artifact", "bytes_on_disk", [_bytes_of(artifact.folder)], "bytes")
-    if set(OF_ORIGINAL) & set(names):
-        model = artifact.manifest.model
-        found.add("original", "bytes_on_disk", [_bytes_of(find_folder(model.id, model.revision))], "bytes")
-    for name, other in others.items():
-        found.add(name, "bytes_on_disk", [_bytes_of(other.folder)], "bytes")
-        found.add(name, "weights", [other.weight_bytes], "bytes")
-        found.add(name, "packages", [other.package_bytes], "bytes")
 
 
 def _steps(
@@ -291,8 +280,3 @@ def _record(found: Found, artifact: Artifact, command: str, device: torch.device
         absent=found.absent,
         notes=tuple(found.notes),
     )
-
-
-def _bytes_of(folder: Path) -> int:
-    """Every file below a folder; the Hub's cache holds links, and what they lead to counts."""
-    return sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
