@@ -81,11 +81,11 @@ def time_in_turn(
                         taken = _attempt(found, alive, name, arm, device)
                         if taken is not None:
                             found.ms[name].append(taken)
-    except BaseException:  # raised again: not only Ctrl-C comes after hours of rounds
+    finally:
+        # Whatever ends it, Ctrl-C or an error: hours of rounds may be behind it.
         whole = min((len(found.ms[name]) for name in alive), default=0)
         for name in alive:
             del found.ms[name][whole:]
-        raise
     return found
 
 

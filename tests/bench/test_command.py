@@ -4,20 +4,16 @@ import contextlib
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from conftest import DEMO
 from test_recipes import tables
 
-from qcompile.bench import arms, run
+from qcompile.bench import arms
 from qcompile.bench.record import read
-from qcompile.cli import bench as command
 from qcompile.cli import main
 
 QUICK = ["--steps", "1", "--images", "0", "--cold-starts", "0", "--no-limits"]
@@ -90,87 +86,6 @@ def test_the_record_is_written_though_nobody_reads_what_is_printed(eager_artifac
         process.stderr.read()
         assert process.wait(300) != 0
     assert read(path).find("eager_quantized", "step")
-
-
-@pytest.mark.slow
-def test_ended_by_the_system_the_record_is_written(eager_artifact: Path, tmp_path: Path) -> None:
-    path = tmp_path / "record.json"
-    words = ["bench", str(eager_artifact), *ARM, "--steps", "1000000", *QUICK[2:], "--record", str(path)]
-    with subprocess.Popen(
-        [sys.executable, "-m", "qcompile.cli", *words], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
-    ) as process:
-        said = ""
-        while "rounds of" not in said and (character := process.stderr.read(1)):
-            said += character
-        time.sleep(2)
-        process.terminate()
-        process.stderr.read()
-    assert process.returncode == 143
-    assert read(path.with_suffix(".interrupted")).find("eager_quantized", "step").count > 1
-
-
-@pytest.mark.slow
-def test_when_the_connection_drops_the_record_is_written(eager_artifact: Path, tmp_path: Path) -> None:
-    """The terminal is gone then, and what is written to it is an error."""
-    path = tmp_path / "record.json"
-    words = ["bench", str(eager_artifact), *ARM, "--steps", "1000000", *QUICK[2:], "--record", str(path)]
-    ours, theirs = os.openpty()
-    starter = (
-        "import fcntl, os, sys, termios; fcntl.ioctl(2, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", starter, sys.executable, "-m", "qcompile.cli", *words],
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        start_new_session=True,
-    ) as process:
-        os.close(theirs)
-        said = b""
-        while b"rounds of" not in said:
-            said += os.read(ours, 1024)
-        time.sleep(2)
-        os.close(ours)
-        process.wait(60)
-    assert read(path.with_suffix(".interrupted")).find("eager_quantized", "step").count > 1
-
-
-@pytest.fixture
-def hangup() -> Iterator[Callable[[object], None]]:
-    """Chooses what SIGHUP does, which the tests themselves may have been started to ignore."""
-    before = signal.getsignal(signal.SIGHUP)
-    yield lambda handler: signal.signal(signal.SIGHUP, handler)
-    signal.signal(signal.SIGHUP, before)
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
-def test_how_a_signal_ends_it(
-    eager_artifact: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    hangup: Callable[[object], None],
-    number: int,
-    code: int,
-) -> None:
-    hangup(signal.SIG_DFL)
-    monkeypatch.setattr(run, "_limits", lambda *_: signal.raise_signal(number))
-    # The second comes while the record is on its way.
-    monkeypatch.setattr(command, "text", lambda _: signal.raise_signal(number))
-    words = [*QUICK[:-1], *ARM, "--record", str(tmp_path / "record.json")]
-    assert main(["bench", str(eager_artifact), *words]) == code
-    assert [path.name for path in tmp_path.iterdir()] == ["record.interrupted"]
-    assert read(tmp_path / "record.interrupted").find("eager_quantized", "step").count == 1
-    assert signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
-
-
-def test_under_nohup_it_goes_on(
-    eager_artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hangup: Callable[[object], None]
-) -> None:
-    hangup(signal.SIG_IGN)
-    monkeypatch.setattr(run, "_limits", lambda *_: signal.raise_signal(signal.SIGHUP))
-    words = [*QUICK[:-1], *ARM, "--record", str(tmp_path / "record.json")]
-    assert main(["bench", str(eager_artifact), *words]) == 0
-    assert [path.name for path in tmp_path.iterdir()] == ["record.json"]
 
 
 @pytest.mark.parametrize("words", [[], ["--record"], ["--record", "measured"], ["--against", "a", "b"]])
@@ -251,39 +166,6 @@ def test_several_artifacts_after_one_against(
         "two",
         "three",
     }
-
-
-def test_interrupted_the_record_is_written(
-    eager_artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(run, "_limits", interrupt)
-    words = [*QUICK[:-1], *ARM, "--record", str(tmp_path / "record.json")]
-    assert main(["bench", str(eager_artifact), *words]) == 130
-    assert [path.name for path in tmp_path.iterdir()] == ["record.interrupted"]
-    assert capsys.readouterr().out.endswith(f"record: {tmp_path / 'record.interrupted'}\n")
-    record = read(tmp_path / "record.interrupted")
-    assert record.find("eager_quantized", "step").count == 1
-    assert any("interrupted" in note for note in record.notes)
-
-
-def test_the_record_of_a_run_that_an_error_ends_is_written(
-    eager_artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def fail(*_: object) -> None:
-        raise KeyError("frames")
-
-    monkeypatch.setattr(run, "_limits", fail)
-    words = [*QUICK[:-1], *ARM, "--record", str(tmp_path / "record.json")]
-    assert main(["bench", str(eager_artifact), *words]) == 70
-    said = capsys.readouterr()
-    assert "KeyError: 'frames'" in said.err
-    assert said.out.endswith(f"record: {tmp_path / 'record.interrupted'}\n")
-    record = read(tmp_path / "record.interrupted")
-    assert record.find("eager_quantized", "step").count == 1
-    assert record.notes == ("ended by KeyError ('frames'): holds what was measured by then",)
 
 
 def test_where_no_arm_gives_anything_it_can_not_be_done_here(

@@ -3,19 +3,15 @@
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
 
 import qcompile
-from qcompile.bench import clocks, images, run
+from qcompile.bench import clocks, run
 from qcompile.bench.clocks import Clocks
-from qcompile.bench.found import Found
 from qcompile.bench.run import Options, bench
-from qcompile.bench.timing import Rounds, Timed, time_in_turn
 from qcompile.errors import ArtifactError, PlanError
 
 QUICK = {"rounds": 2, "images": 0, "cold_starts": 0, "limits": False}
@@ -208,83 +204,6 @@ def test_weights_that_were_changed(eager_artifact: Path, tmp_path: Path) -> None
         with pytest.raises(ArtifactError, match="safetensors") as caught:
             bench(source, options, "typed")
         assert caught.value.fault == "changed_file"
-
-
-# --- interruptions
-
-
-def interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
-
-
-def test_interrupted_what_was_measured_is_kept(eager_artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "time_images", interrupt)
-    options = Options(arms=("eager_quantized",), **(QUICK | {"images": 1}))
-    record, interrupted = bench(eager_artifact, options, "typed")
-    assert interrupted
-    assert record.find("eager_quantized", "step").count == 2
-    assert "interrupted" in record.notes[0]
-
-
-def test_an_error_does_not_take_what_was_measured(eager_artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
-        raise AttributeError("'AudioPipelineOutput' object has no attribute 'frames'")
-
-    monkeypatch.setattr(run, "time_images", fail)
-    options, kept = Options(arms=("eager_quantized",), **(QUICK | {"images": 1})), []
-    with pytest.raises(AttributeError, match="no attribute 'frames'"):
-        bench(eager_artifact, options, "typed", broken=kept.append)
-    (record,) = kept
-    assert record.find("eager_quantized", "step").count == 2
-    assert record.notes[0].startswith("ended by AttributeError ('AudioPipelineOutput' object has no attribute")
-
-
-@pytest.mark.parametrize("module", [run, images], ids=["steps", "images"])
-def test_an_error_in_a_round_does_not_take_the_rounds_before_it(
-    eager_artifact: Path, monkeypatch: pytest.MonkeyPatch, module: ModuleType
-) -> None:
-    """It may be torchao's, and no fault of an arm by our list."""
-
-    def fail_in_the_third(arms: dict[str, Timed], rounds: int, warm_up: int, *rest: object) -> Rounds:
-        calls: list[str] = []
-
-        def call(name: str) -> None:
-            calls.append(name)
-            assert calls.count(name) < warm_up + 3, "unexpected layout"
-
-        return time_in_turn({name: Timed(partial(call, name)) for name in arms}, 50, warm_up, *rest)
-
-    monkeypatch.setattr(module, "time_in_turn", fail_in_the_third)
-    options, kept = Options(arms=BOTH, **(QUICK | {"images": 1})), []
-    with pytest.raises(AssertionError, match="unexpected layout"):
-        bench(eager_artifact, options, "typed", broken=kept.append)
-    (record,) = kept
-    metric = {run: "step", images: "image"}[module]
-    assert [record.find(arm, metric).count for arm in BOTH] == [2, 2]
-    assert record.ratio("eager_quantized", "eager", metric).count == 2
-
-
-def test_interrupted_in_the_warm_up_first_calls_are_in_the_record() -> None:
-    found = Found()
-    run._keep_steps(found, Rounds({"jit": [], "aot": []}, {}, {"jit": 600_000.0}), ONE, ())
-    assert [(item.arm, item.metric, item.value) for item in found.measured] == [("jit", "first call", 600_000.0)]
-    assert found.step_ms == {ONE: {}}
-
-
-def test_interrupted_between_images(eager_artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    paint, painted = images._paint, []
-
-    def paint_some(*args: object) -> None:
-        painted.append(args)
-        if len(painted) == 6:  # two to warm up, one round of two, and one of the next
-            raise KeyboardInterrupt
-        paint(*args)
-
-    monkeypatch.setattr(images, "_paint", paint_some)
-    record, interrupted = bench(eager_artifact, Options(arms=BOTH, **(QUICK | {"images": 50})), "typed")
-    assert interrupted
-    for arm in BOTH:
-        assert record.find(arm, "image").count == 1
 
 
 @pytest.mark.long
