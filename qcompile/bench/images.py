@@ -92,13 +92,14 @@ def _time_components(
     clocks = {name: ComponentClock(stand.pipeline(name), stand.device) for name in arms}
     timed = {name: Timed(arm.call, partial(clocks[name].around, arm.around)) for name, arm in arms.items()}
     watch = partial(noted, stand.device, f"components of {label}", found.notes)
+    rounds = Rounds()
     try:
-        rounds = time_in_turn(timed, count, 0, stand.device, progress, watch)
+        time_in_turn(timed, count, 0, stand.device, progress, watch, rounds)
+    finally:
         for name, reason in rounds.absent.items():
             found.leave_out(name, reason, f"components at {label}")
-    finally:
         for name, clock in clocks.items():
-            for part in clock.parts:
+            for part in clock.parts if name not in rounds.absent else ():
                 values = [spent[part] / batch for spent in clock.rounds if part in spent]
                 found.add(name, f"image, {part}", values, "ms", label)
 

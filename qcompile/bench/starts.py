@@ -67,8 +67,10 @@ def time_cold_starts(
                         # One artifact's call for all, as where arms take turns.
                         result = cold_start(arm, folder, str(device), label, image, artifact.folder)
                     except ARM_FAULTS as error:
+                        # As with steps: an arm that is left out has no figures of the starts before it failed.
                         found.leave_out(name, reason_of(error), "cold start")
                         del starts[name]
+                        runs.pop(name, None)
                         continue
                     runs.setdefault(name, []).append(result)
     finally:

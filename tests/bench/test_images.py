@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -96,3 +97,21 @@ def test_components_of_a_batch_are_those_of_each_image(monkeypatch: pytest.Monke
     arms = {"eager": images.Timed(lambda: pipeline.components["transformer"](torch.zeros(1)))}
     images._time_components(found, stand, arms, "one", 1, 4, Silent())
     assert [(item.metric, item.value) for item in found.measured] == [("image, transformer", pytest.approx(100.0))]
+
+
+def test_an_arm_whose_components_fail_in_a_later_round_has_none_of_them() -> None:
+    pipelines = {name: SimpleNamespace(components={"transformer": Decoder()}) for name in ("eager", "jit")}
+    stand = SimpleNamespace(device=CPU, pipeline=pipelines.__getitem__)
+    painted: list[str] = []
+
+    def paint(name: str) -> None:
+        painted.append(name)
+        pipelines[name].components["transformer"](torch.zeros(1))
+        if name == "jit" and painted.count(name) == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    found = Found()
+    arms = {name: images.Timed(partial(paint, name)) for name in pipelines}
+    images._time_components(found, stand, arms, "one", 3, 1, Silent())
+    assert found.absent == {"jit, components at one": "out of memory: CUDA out of memory"}
+    assert {item.arm for item in found.measured} == {"eager"}

@@ -147,6 +147,25 @@ def test_arms_are_started_in_turn(eager_artifact: Path, monkeypatch: pytest.Monk
     assert found.absent == {"aot, cold start": "killed"}
 
 
+def test_an_arm_that_fails_at_a_later_start_has_no_figures(
+    eager_artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[str] = []
+
+    def start(arm: str, *_: object) -> dict[str, float]:
+        started.append(arm)
+        if started.count("aot") == 2:
+            raise MachineError("killed")
+        return {"first_step": 1.0}
+
+    monkeypatch.setattr(starts, "cold_start", start)
+    found, artifact, cpu = Found(), read_artifact(eager_artifact), torch.device("cpu")
+    starts.time_cold_starts(found, artifact, ("aot",), {}, cpu, 3, False, Silent())
+    assert started == ["aot", "aot"]
+    assert found.absent == {"aot, cold start": "killed"}
+    assert (found.measured, found.ratios) == ([], [])
+
+
 def test_first_steps_of_cold_starts_are_compared(eager_artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = {"jit": 50.0, "jit_from_original": 60.0, "aot": 1.0, "as_loaded": 2.0}
     monkeypatch.setattr(
