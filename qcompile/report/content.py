@@ -15,6 +15,9 @@ from qcompile.verify.record import VerificationRecord
 from qcompile.verify.record import read as read_verification
 
 _PNG = b"\x89PNG\r\n\x1a\n"
+LARGEST_ERROR = 1e100
+"""Beyond what is finite in float32, and a chart can be drawn of it."""
+LARGEST_BYTES = 10**18
 PICTURES = ("reference.png", "quantized.png")
 
 
@@ -66,6 +69,7 @@ def gather(folder: Path, bench: Path | None = None, verification: Path | None = 
         _check_values(bench, measured)
     if verification and verified:
         _check_recipe(verification, verified, artifact, "qcompile verify")
+        _check_errors(verification, verified)
     summary = parse_document(text, f"{artifact.folder}/recipe.yaml").data.get("summary")
     return Content(artifact, text, summary if isinstance(summary, str) else "", _pictures(artifact), measured, verified)
 
@@ -95,6 +99,30 @@ def _check_values(path: Path, record: Record) -> None:
                     f"{item.count}; 0 <= low <= value <= high and a count from 1 up are needed. Make the record again "
                     "with `qcompile bench … --record FILE`."
                 )
+
+
+def _check_errors(path: Path, record: VerificationRecord) -> None:
+    """Refuse relative errors that are none, and sizes that no layer has."""
+    found: dict[str, float | None] = {}
+    for index, arm in enumerate(record.arms):
+        for name, values in (
+            ("quantized_errors", arm.quantized_errors),
+            ("compiled_errors", arm.compiled_errors),
+            ("step_errors", dict(enumerate(arm.step_errors))),
+        ):
+            found |= {f"arms.{index}.{name}.{place}": value for place, value in values.items()}
+    for place, value in found.items():
+        if value is not None and not 0 <= value <= LARGEST_ERROR:
+            raise ModelError(
+                f"{path}: {place} is {value:g}; relative errors from 0 to {LARGEST_ERROR:g} are needed, or null for "
+                "one that is not finite. Make the record again with `qcompile verify … --record FILE`."
+            )
+    for index, row in enumerate(record.sensitivity.rows if record.sensitivity else ()):
+        if abs(row.bytes_saved) > LARGEST_BYTES:
+            raise ModelError(
+                f"{path}: sensitivity.rows.{index}.bytes_saved is of {len(str(abs(row.bytes_saved)))} digits; at most "
+                f"{LARGEST_BYTES:g} are needed. Make the record again with `qcompile verify … --record FILE`."
+            )
 
 
 def _pictures(artifact: Artifact) -> tuple[Picture, Picture] | None:

@@ -1,6 +1,7 @@
 """What goes into a report: records of the same recipe, and nothing else."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,23 @@ def test_values_that_no_measurement_gives_are_refused(write: Write, change: dict
     data["measured"][index] |= change
     with pytest.raises(ModelError, match=rf"b\.json: measured\.{index}: low .* a count from 1 up are needed"):
         gather(ARTIFACT, write("b.json", data))
+
+
+@pytest.mark.parametrize("value", [1.7e308, -0.5, -1.7e308])
+@pytest.mark.parametrize("name", ["quantized_errors", "compiled_errors", "step_errors"])
+def test_errors_that_no_verification_gives_are_refused(write: Write, name: str, value: float) -> None:
+    data = verification_data()
+    data["arms"][1][name] = [0.01, value] if name == "step_errors" else {"32x32_b1": value}
+    place = rf"v\.json: arms\.1\.{name}\.{'1' if name == 'step_errors' else '32x32_b1'} is {re.escape(f'{value:g}')}; "
+    with pytest.raises(ModelError, match=place + "relative errors from 0 to .*`qcompile verify … --record FILE"):
+        gather(ARTIFACT, None, write("v.json", data))
+
+
+def test_bytes_that_no_layer_has_are_refused(write: Write) -> None:
+    data = verification_data()
+    data["sensitivity"]["rows"][0]["bytes_saved"] = 10**400
+    with pytest.raises(ModelError, match=r"v\.json: sensitivity\.rows\.0\.bytes_saved is of 401 digits"):
+        gather(ARTIFACT, None, write("v.json", data))
 
 
 def test_ratios_are_looked_at_too(write: Write) -> None:
