@@ -170,15 +170,19 @@ def _sensitivity(found: Report) -> str:
             row.name,
             str(len(row.layers)),
             row.scheme,
-            f"{row.adds:.5f}",
-            f"{row.error_without:.5f}",
+            _error(row.adds),
+            _error(row.error_without),
             megabytes(row.bytes_saved),
         )
         for row in table_.rows
     ]
     calls = ", ".join(str(index + 1) for index in table_.calls)
-    head = f"mean relative error {table_.error:.5f} over calls {calls}; with a layer's original weights back it is:"
+    head = f"mean relative error {_error(table_.error)} over calls {calls}; with a layer's original weights back it is:"
     return f"{head}\n{table(rows, right=(1, 3, 4, 5))}"
+
+
+def _error(value: float) -> str:
+    return f"{value:.5f}" if math.isfinite(value) else "not finite"
 
 
 def _suggestion(found: Report) -> str:

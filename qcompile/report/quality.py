@@ -99,7 +99,7 @@ def sensitivity(record: VerificationRecord) -> Table:
     """What each role of layers adds to the error, the worst first."""
     found = record.sensitivity.rows if record.sensitivity else ()
     rows = [
-        (row.name, str(len(row.layers)), row.scheme, number(row.adds), quantity(row.bytes_saved, "bytes"))
+        (row.name, str(len(row.layers)), row.scheme, number(or_infinity(row.adds)), quantity(row.bytes_saved, "bytes"))
         for row in found
     ]
     return table(

@@ -92,10 +92,10 @@ class SensitivityRow(pydantic.BaseModel):
     """The layers it stands for."""
     scheme: str
     """How they are quantized."""
-    error_without: pydantic.FiniteFloat
-    """Mean relative error with these layers' original weights back in place."""
-    adds: pydantic.FiniteFloat
-    """Mean relative error of the whole less `error_without`."""
+    error_without: pydantic.FiniteFloat | None
+    """Mean relative error with these layers' original weights back in place; null where it is not finite."""
+    adds: pydantic.FiniteFloat | None
+    """Mean relative error of the whole less `error_without`; null where one of the two is not finite."""
     bytes_saved: int
     """By quantizing them."""
 
@@ -105,8 +105,8 @@ class SensitivityRecord(pydantic.BaseModel):
 
     model_config = _RECORD
 
-    error: pydantic.FiniteFloat
-    """Mean relative error of the quantized denoiser, run eagerly."""
+    error: pydantic.FiniteFloat | None
+    """Mean relative error of the quantized denoiser, run eagerly; null where it is not finite."""
     calls: tuple[int, ...]
     """Calls of the trajectory that were looked at, by index from 0."""
     rows: tuple[SensitivityRow, ...]
@@ -242,13 +242,13 @@ def _sensitivity(found: "SensitivityTable") -> SensitivityRecord:
             name=row.name,
             layers=row.layers,
             scheme=row.scheme,
-            error_without=row.error_without,
-            adds=row.adds,
+            error_without=_finite(row.error_without),
+            adds=_finite(row.adds),
             bytes_saved=row.bytes_saved,
         )
         for row in found.rows
     )
-    return SensitivityRecord(error=found.error, calls=found.calls, rows=rows)
+    return SensitivityRecord(error=_finite(found.error), calls=found.calls, rows=rows)
 
 
 def _suggestion(found: "Suggestion") -> SuggestionRecord:

@@ -6,6 +6,7 @@ way, quantizing one layer of the original, measures a layer among neighbours it 
 nearly independent, so that their squares add up: what single layers add sums to less than the whole error.
 """
 
+import math
 import statistics
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -97,4 +98,11 @@ def sensitivity(
         schemes = dict.fromkeys(str(changes[layer].action) for layer in layers)
         saved = sum(changes[layer].bytes_before - changes[layer].bytes_after for layer in layers)
         rows.append(Sensitivity(name, layers, ", ".join(schemes), without, error - without, saved))
-    return SensitivityTable(error, calls, tuple(sorted(rows, key=lambda row: -row.adds)))
+    return SensitivityTable(error, calls, tuple(sorted(rows, key=_badness, reverse=True)))
+
+
+def _badness(row: Sensitivity) -> float:
+    """What a row adds; without the layers of the worst an error is finite that is not otherwise."""
+    if math.isnan(row.adds):
+        return math.inf if math.isfinite(row.error_without) else -math.inf
+    return row.adds

@@ -161,6 +161,15 @@ def test_what_was_not_quantized_is_not_called_so(full: Content) -> None:
     assert "artifact, AoT" not in render(full)
 
 
+def test_a_layer_whose_error_is_not_finite_is_shown(full: Content) -> None:
+    table = full.verification.sensitivity
+    row = table.rows[0].model_copy(update={"adds": None, "error_without": None})
+    broken = table.model_copy(update={"error": None, "rows": (row,)})
+    verified = full.verification.model_copy(update={"sensitivity": broken})
+    html = render(dataclasses.replace(full, verification=verified))
+    assert html.count("not finite") == render(full).count("not finite") + 1
+
+
 def test_a_bare_model_says_why_there_are_no_pictures() -> None:
     assert (
         "This artifact holds no pictures: a bare model paints none."

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from qcompile.cli.verify import text
 from qcompile.environment import current
 from qcompile.errors import ModelError
 from qcompile.quality.bounds import Check, Measured
@@ -62,6 +63,20 @@ def test_it_is_the_same_after_a_file(tmp_path: Path) -> None:
     assert data["suggestion"]["fragments"] == {"steps.2": "layers: {}\n"}
     assert record.arm("control") is not None
     assert record.arm("other") is None
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_layer_whose_error_is_not_finite_does_not_take_what_was_measured(tmp_path: Path, value: float) -> None:
+    row = Sensitivity("a.*", ("a.0",), "int8_dynamic", value, value, 7)
+    table = SensitivityTable(value, (0,), (row,))
+    found = dataclasses.replace(REPORT, sensitivity=table, original_score_percent=None)
+    path = tmp_path / "v.json"
+    path.write_text(record_of(found, "qcompile verify small", "2026-01-02").model_dump_json())
+    table = read(path).sensitivity
+    assert (table.error, table.rows[0].adds, table.rows[0].error_without) == (None, None, None)
+    assert "mean relative error not finite over calls 1" in text(found)
+    (shown,) = (line for line in text(found).splitlines() if line.lstrip().startswith("a.*"))
+    assert shown.count("not finite") == 2
 
 
 def test_bytes_that_are_no_utf8_do_not_take_what_was_measured() -> None:
