@@ -36,7 +36,9 @@ MEASURED = "recipes/measured"
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("source", metavar="ARTIFACT|RECIPE", nargs="?", help="artifact folder, or recipe file")
-    parser.add_argument("--arms", metavar="A,B", default="", help="what to time; by default all that can run here")
+    parser.add_argument(
+        "--arms", metavar="A,B", type=_names, default=(), help="what to time; by default all that can run here"
+    )
     parser.add_argument(
         "--against",
         metavar="ARTIFACT",
@@ -58,7 +60,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cold-arms",
         metavar="A,B",
-        default="",
+        type=_names,
+        default=(),
         help="arms that get fresh processes, jit_from_original (the recipe carried out at every start) among them; by "
         "default all of them",
     )
@@ -91,6 +94,11 @@ def run(options: argparse.Namespace) -> int:
         raise PlanError(f"--usd-per-hour {options.usd_per_hour}: give a price above 0.")
     if options.usd_per_hour and not options.images:
         raise PlanError("--usd-per-hour: costs are those of images, which --images 0 leaves out. Drop one of the two.")
+    if options.cold_arms and not options.cold_starts:
+        raise PlanError(
+            f"--cold-arms {','.join(options.cold_arms)}: no arm gets fresh processes with --cold-starts 0. Drop one of "
+            "the two."
+        )
     with heavy_imports():
         from qcompile.bench.record import check_target
         from qcompile.bench.run import Options, bench
@@ -98,12 +106,12 @@ def run(options: argparse.Namespace) -> int:
         check_target(Path(options.record))
     command = shlex.join(["qcompile", *sys.argv[1:]])
     chosen = Options(
-        arms=_names(options.arms),
+        arms=options.arms,
         against=tuple(options.against),
         rounds=options.steps,
         images=options.images,
         cold_starts=options.cold_starts,
-        cold_arms=_names(options.cold_arms),
+        cold_arms=options.cold_arms,
         limits=not options.no_limits,
         usd_per_hour=options.usd_per_hour,
         device=options.device,
@@ -146,7 +154,16 @@ def _give(record: Record, chosen: Options, as_json: bool, whole: bool) -> None:
 
 
 def _names(text: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(filter(None, map(str.strip, text.split(",")))))
+    """Argparse type of `A,B`.
+
+    Raises:
+        ArgumentTypeError: there is no name in it.
+    """
+    names = tuple(dict.fromkeys(filter(None, map(str.strip, text.split(",")))))
+    if not names:
+        # It may be a variable of a script that is empty; all arms take hours.
+        raise argparse.ArgumentTypeError(f"{text!r} names no arm; name some, or leave the option out for all")
+    return names
 
 
 def _settle_source(options: argparse.Namespace) -> None:

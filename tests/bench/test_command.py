@@ -26,6 +26,19 @@ def test_prices_that_are_none(price: str, capsys: pytest.CaptureFixture[str]) ->
     assert f"--usd-per-hour {float(price)}: give a price above 0" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("option", ["--arms", "--cold-arms"])
+@pytest.mark.parametrize("names", ["", " ", " , ,"])
+def test_arms_that_are_none(option: str, names: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["bench", "nothing", option, names])
+    assert f"argument {option}: {names!r} names no arm; name some, or" in " ".join(capsys.readouterr().err.split("\n"))
+
+
+def test_arms_of_no_fresh_process(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "nothing", "--cold-arms", "eager,jit", "--cold-starts", "0"]) == 2
+    assert "--cold-arms eager,jit: no arm gets fresh processes with --cold-starts 0" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
