@@ -1,5 +1,7 @@
 """`qcompile verify`: the table, the document, exit codes, and what it refuses."""
 
+import contextlib
+import dataclasses
 import json
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -7,9 +9,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from verify.test_record import REPORT
 
 from cli.conftest import Result, everything
 from qcompile.artifact.read import read_artifact
+from qcompile.cli import main
+from qcompile.verify import verification
 from qcompile.verify.record import read
 
 CALL = {"prompt": "a red circle on a blue background", "num_inference_steps": 2, "max_sequence_length": 32}
@@ -73,6 +78,17 @@ def test_arguments_that_are_wrong(cli: Callable[..., Result], here: Path, argume
     assert result.code == 2
     assert piece in result.complaint
     assert everything(here) == set()
+
+
+@pytest.mark.parametrize("json_too", [[], ["--json"]])
+def test_a_model_whose_name_is_no_utf8(tmp_path: Path, json_too: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    found = dataclasses.replace(REPORT, model="caf\udce9", original_score_percent=None)
+    monkeypatch.setattr(verification, "verify", lambda *_, **__: found)
+    record = tmp_path / "v.json"
+    with (tmp_path / "out").open("w", encoding="utf-8") as out, contextlib.redirect_stdout(out):
+        assert main(["verify", "small", "--record", str(record), *json_too]) == 1
+    assert read(record).model == "caf�"
+    assert "caf�" in (tmp_path / "out").read_text(encoding="utf-8")
 
 
 def test_what_is_no_artifact(cli: Callable[..., Result], here: Path) -> None:
