@@ -50,7 +50,10 @@ class Bounds(pydantic.BaseModel):
         description="of the denoiser's output on captured inputs, quantized and compiled against the original",
     )
     max_compiled_error: float = pydantic.Field(
-        0.02, gt=0, description="of compiled against eager output of the same weights, for layers and component"
+        0.02,
+        gt=0,
+        description="of compiled against eager output of the same weights, for layers and denoiser, at the "
+        "first step of every shape",
     )
     max_step_error: float | None = pydantic.Field(
         None,

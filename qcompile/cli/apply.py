@@ -112,17 +112,18 @@ def text(artifact: Artifact, seconds: float) -> str:
 def errors(artifact: Artifact) -> str:
     """The verification figures in one line; relative errors are the worst of all shapes."""
     found = artifact.manifest.verification
-    parts = [
+    first = ", ".join(
         f"{kind} {max(values.values()):.2g}"
         for kind, values in (("quantized", found.quantized_relative_error), ("compiled", found.compiled_relative_error))
         if values
-    ]
+    )
+    parts = [f"{first} at the first step"]
     if found.image_psnr_db is not None:
         image = f"image PSNR {found.image_psnr_db:.1f} dB"
     else:
         image = "same image" if "quantized.png" in artifact.manifest.files else "no image was compared"
     if found.step_relative_error:
-        parts.append(f"worst step {max(found.step_relative_error):.2g}")
+        parts.append(f"{max(found.step_relative_error):.2g} at the worst")
     return f"{', '.join(parts)} (relative, of the {artifact.manifest.denoiser}'s output); {image}"
 
 

@@ -132,7 +132,10 @@ def verify(
         )
     metrics = open_metrics(request.lpips, request.clip)
     where = resolve_device(device or manifest.environment.device)
-    folder = find_folder(model_id, manifest.model.revision if original is None else None)
+    if original is None:
+        folder = find_folder(model_id, manifest.model.revision)
+    else:
+        folder = find_folder(model_id, place="--original")
     run = _Run(artifact, recipe, limits, where, progress, request, metrics)
 
     count = num_prompts or (NUM_SCORED + 1 if limits.max_score_loss_points is not None else NUM_PROMPTS)

@@ -1,6 +1,7 @@
 """`qcompile apply`, `inspect` and `generate`, in the order people type them."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -27,7 +28,7 @@ def test_the_summary_names_the_next_command(
     assert (here / "small" / "qcompile.json").is_file()
     assert "small is there, after " in result.out
     assert " MB -> " in result.out
-    assert "quantized 0.0" in result.out
+    assert re.search(r"errors +quantized 0\.0\d+ at the first step, 0\.0\d+ at the worst \(rel", result.out)
     following = next(line for line in result.out.splitlines() if "next" in line).partition("next")[2].strip()
     assert following.startswith("qcompile generate small --prompt '")
     titles = [line.partition(" ... ")[0] for line in result.err.splitlines()]

@@ -44,7 +44,7 @@ def test_bounds_are_the_recipes_unless_others_are_given(report: Report, small_ar
         assert found.holds is holds
         (check,) = [check for check in found.checks if check.bound == "max_step_error"]
         assert (check.value, check.limit) == (worst, limit)
-    with pytest.raises(ModelError, match="no folder"):
+    with pytest.raises(ModelError, match="^--original: there is no folder"):
         verify(small_artifact, original="./nowhere")
 
 
