@@ -20,8 +20,9 @@ and for one GPU, half an hour:
     plain    what quantizes nothing: sdxl_bf16 beside sdxl_fp8, flux_bf16, GPU tests
 
 On two H100s `choice` took 390 s, `search` 472 beside another build, and `scope` 492 to the end of
-flux_fp8_row; the rest of it took 40 s then. `long` took 1016 s. On an H200 `rest` took 1475 s, `jit` 1162 and `gaps` 714. `kernels` and `flux` have
-not run as they are: records come from jobs like these, and name their own commands.
+flux_fp8_row; the rest of it took 40 s then. `long` took 1016 s. On an H200 `rest` took 1475 s, `jit` 1162, `gaps` 714, and
+`plain` 1435 without its tests, on slow processors. `kernels` and `flux` have not run as they are: records come from jobs
+like these, and name their own commands.
 
 DIR gets each job's output, its records as soon as there are any, and status.json. A job that does not end in time is
 interrupted, and keeps what it has measured. Lanes have processors and compiler caches of their own, so that one does not slow
