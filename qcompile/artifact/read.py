@@ -12,6 +12,7 @@ from pathlib import Path
 import pydantic
 
 from qcompile.artifact.classes import MODEL_INDEX, check_classes, check_component
+from qcompile.artifact.contents import check_contents
 from qcompile.artifact.manifest import (
     DAMAGED,
     FORMAT_VERSION,
@@ -112,6 +113,7 @@ def verify(folder: Path, manifest: Manifest) -> Artifact:
     with _readable(folder):
         _check_digests(folder, manifest)
         check_classes(folder, manifest)
+        check_contents(folder, manifest.files)
     return Artifact(folder, manifest)
 
 

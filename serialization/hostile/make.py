@@ -36,6 +36,7 @@ from damage import (
     write,
 )
 from diffusers import ReduxImageEncoder
+from leads import LEADS
 from own_weights import dtype_of_a_function, half_of_the_groups, one_scale, short_tiles
 from torchao.quantization import Int8WeightOnlyConfig, quantize_
 
@@ -220,6 +221,7 @@ CASES = {
         "another class than the manifest's",
         pipeline(_INDEX | {COMPONENT: ["diffusers", "FluxTransformer2DModel"]}),
     ),
+    **{name: Case(*case) for name, case in LEADS.items()},
     "tensor-missing": Case(
         "bad_tensors", "a part of a tensor missing", weights(lambda held, _: held.pop("redux_up._weight_scale"))
     ),
