@@ -6,10 +6,13 @@ import mmap
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from qcompile.artifact.contents import CONFIGURATION, check_contents, without_leads
 from qcompile.artifact.manifest import MANIFEST, FileRecord, Manifest, from_bytes, to_bytes
 
 READ_BYTES = 64 << 20
 """Read at once for a digest. After every piece a thread asks for the interpreter lock, which imports hold for long."""
+_UNWRITABLE = "Load the component without that, and apply the recipe again."
+"""How messages end about what a component's own class wrote."""
 
 
 def file_records(folder: Path) -> dict[str, FileRecord]:
@@ -31,20 +34,30 @@ def file_records(folder: Path) -> dict[str, FileRecord]:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
-    """Write qcompile.json with the records of all files in `folder`; returns the manifest as written."""
+    """Write qcompile.json with the records of all files in `folder`; returns the manifest as written.
+
+    Raises:
+        ArtifactError: a component's own files lead to code or weights elsewhere, so that no reader would load them.
+    """
     _forget_origin(folder)
     complete = manifest.model_copy(update={"files": file_records(folder)})
+    check_contents(folder, complete.files, _UNWRITABLE)
     content = to_bytes(complete)
     (folder / MANIFEST).write_bytes(content)
     return from_bytes(content)
 
 
 def _forget_origin(folder: Path) -> None:
-    """Take out of diffusers' configurations the folder that the model came from: it is a path of this machine."""
+    """Take out of configurations the folder that the model came from, and what leads to code or other files.
+
+    That folder is a path of this machine. An `auto_map`, which transformers keeps, names files that it does not save.
+    """
     for path in (*folder.glob("*.json"), *folder.glob("*/*.json")):
         data = json.loads(path.read_bytes())
-        if isinstance(data, dict) and data.pop("_name_or_path", None) is not None:
-            path.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        kept = without_leads(data) if path.name.endswith(CONFIGURATION) else data
+        leads = kept != data
+        if isinstance(kept, dict) and (kept.pop("_name_or_path", None) is not None or leads):
+            path.write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _memory(size: int) -> mmap.mmap:

@@ -22,6 +22,14 @@ def shards(index: str, shard: object, *held: str) -> Damage:
     return recorded(damage)
 
 
+def setting(file: str, **settings: object) -> Damage:
+    """A configuration with these settings."""
+    return recorded(write(file, json.dumps(settings) + "\n"))
+
+
+_KERNEL = "someone/attention"
+_ENCODER_CONFIG = f"{_ENCODER}/config.json"
+
 LEADS: dict[str, tuple[str, str, Damage]] = {
     "shard-absolute": ("escaping_path", "a shard `/etc/model.safetensors`", shards(_INDEX, "/etc/model.safetensors")),
     "shard-parent": ("escaping_path", "a shard outside of the artifact", shards(_INDEX, "../../model.safetensors")),
@@ -57,6 +65,31 @@ LEADS: dict[str, tuple[str, str, Damage]] = {
         "foreign_code",
         "a pipeline inside of a component, whose libraries would be imported",
         recorded(write("vae/model_index.json", '{"_class_name": "FluxPipeline", "vae": ["subprocess", "Popen"]}\n')),
+    ),
+    "setting-kernel": (
+        "foreign_code",
+        "attention from a kernel of the Hub",
+        setting(_ENCODER_CONFIG, attn_implementation=_KERNEL),
+    ),
+    "setting-kernel-inside": (
+        "foreign_code",
+        "attention from a kernel of the Hub, in one part of a model",
+        setting(_ENCODER_CONFIG, text_config={"_attn_implementation": {"": "sdpa", "vision": _KERNEL}}),
+    ),
+    "setting-classes": (
+        "foreign_code",
+        "a tokenizer class from a file",
+        setting("tokenizer/tokenizer_config.json", auto_map={"AutoTokenizer": ["evil.Tokenizer", None]}),
+    ),
+    "setting-file": (
+        "foreign_code",
+        "a tokenizer from another file",
+        setting("tokenizer/tokenizer_config.json", fast_tokenizer_files=["../../tokenizer.4.0.0.json"]),
+    ),
+    "setting-quantizer": (
+        "foreign_code",
+        "a way of quantizing whose kernels are the Hub's",
+        setting(_ENCODER_CONFIG, quantization_config={"quant_method": "mxfp4"}),
     ),
 }
 """(fault, idea, damage) by the folder's name."""
