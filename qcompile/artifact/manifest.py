@@ -1,7 +1,9 @@
 """The types of `qcompile.json`."""
 
 import hashlib
+import math
 import re
+from collections.abc import Iterator
 from typing import Any, Literal, Self
 
 import pydantic
@@ -175,6 +177,14 @@ class Manifest(pydantic.BaseModel):
     """Every file but qcompile.json, by path with forward slashes."""
 
     @pydantic.model_validator(mode="after")
+    def _numbers_are_finite(self) -> Self:
+        """JSON has no others, but its parsers do."""
+        for place, value in (("call", self.call), *_floats_of(self.packages)):
+            for inner, number in _not_finite(value, place):
+                raise ValueError(f"{inner} is {number}; a finite number is needed")
+        return self
+
+    @pydantic.model_validator(mode="after")
     def _names_exist(self) -> Self:
         """What one record names, another one defines."""
         for place, names, known in (
@@ -187,6 +197,22 @@ class Manifest(pydantic.BaseModel):
             for name in sorted(names - known.keys()):
                 raise ValueError(f"{place} names {name!r}, of which the manifest has no record")
         return self
+
+
+def _floats_of(packages: tuple[Package, ...]) -> Iterator[tuple[str, Any]]:
+    """(place, value) of what may hold fractions; pydantic lets dataclasses have any of them."""
+    for index, package in enumerate(packages):
+        for name in ("output", "inductor", "relative_errors", "build_seconds"):
+            yield f"packages.{index}.{name}", getattr(package, name)
+
+
+def _not_finite(value: Any, place: str) -> Iterator[tuple[str, float]]:
+    """(place, number) of each number in plain data that is not finite."""
+    if isinstance(value, float) and not math.isfinite(value):
+        yield place, value
+    if isinstance(value, dict | list | tuple):
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _not_finite(inner, f"{place}.{key}")
 
 
 def from_bytes(content: bytes) -> Manifest:

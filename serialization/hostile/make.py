@@ -166,6 +166,7 @@ CASES = {
     "manifest-dtype": Case(
         "bad_manifest", "a dtype that is a function of torch: `load`", signed(put("model", "dtype", to="load"))
     ),
+    "manifest-nan": Case("bad_manifest", "a number that is none", signed(put("call", "scale", to=float("nan")))),
     "newer-format": Case("newer_format", "format version 2", signed(put("format_version", to=2))),
     "manifest-flipped": Case("changed_manifest", "one bit of the manifest flipped", flip(MANIFEST, 200)),
     "manifest-unsigned": Case("changed_manifest", "the manifest's own digest is gone", unsign),

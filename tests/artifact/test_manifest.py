@@ -149,6 +149,47 @@ def test_numbers_that_are_not_finite_never_get_in(number: float) -> None:
         Verification(quantized_relative_error={"a": number}, compiled_relative_error={}, image_psnr_db=None, seed=0)
 
 
+PACKAGE = {
+    "component": "transformer",
+    "file": "compiled/transformer/inputs0/Block.pt2",
+    "block": "Block",
+    "layers": [""],
+    "shapes": ["inputs0"],
+    "call": {"device_type": "cpu", "tensors": [], "values": []},
+    "inputs": [],
+    "output": 0,
+    "inductor": {},
+    "relative_errors": {},
+    "build_seconds": 1.0,
+}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "place"),
+    [
+        ("call", {"guidance_scale": "NUMBER"}, "call.guidance_scale"),
+        ("call", {"sigmas": [1.0, ["NUMBER"]]}, "call.sigmas.1.0"),
+        (
+            "packages",
+            [PACKAGE, PACKAGE | {"relative_errors": {"blocks.0": "NUMBER"}}],
+            "packages.1.relative_errors.blocks",
+        ),
+        ("packages", [PACKAGE | {"build_seconds": "NUMBER"}], "packages.0.build_seconds"),
+        ("packages", [PACKAGE | {"inductor": {"a": "NUMBER"}}], "packages.0.inductor.a"),
+        ("packages", [PACKAGE | {"output": {"tuple": ["NUMBER"]}}], "packages.0.output.tuple.0"),
+        ("verification", {"quantized_relative_error": {"a": "NUMBER"}}, "finite"),
+    ],
+)
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_numbers_that_are_not_finite_are_not_read(key: str, value: object, place: str, number: str) -> None:
+    data = json.loads(GOLDEN.read_bytes())
+    data[key] = data[key] | value if key == "verification" else value
+    text = json.dumps(data)
+    from_bytes(text.replace('"NUMBER"', "1.5").encode())
+    with pytest.raises(pydantic.ValidationError, match=place):
+        from_bytes(text.replace('"NUMBER"', number).encode())
+
+
 def test_message_names_the_field(tmp_path) -> None:
     data = json.loads(GOLDEN.read_bytes()) | {"shapes": {}}
     text = json.dumps(data | {"manifest_sha256": "0" * 64})
