@@ -27,7 +27,7 @@ from qcompile.environment import current, rejections
 from qcompile.errors import EnvironmentMismatch, ModelError
 from qcompile.noise import quiet_libraries
 from qcompile.package import CallSpec, Package
-from qcompile.pipeline import build_model, find_class, set_default_size
+from qcompile.pipeline import Made, build_model, find_class, set_default_size
 from qcompile.progress import Progress, Silent, stage
 from qcompile.recipe import Recipe
 from qcompile.source import component_classes
@@ -121,15 +121,13 @@ def _load_pipeline(artifact: Artifact, recipe: Recipe, device: torch.device, ahe
         return load_component(name, library, manifest.model.class_name)
     classes = component_classes(folder)
     models = {name: load_component(name, *classes[name]) for name in own}
-    try:
+    # A scheduler imports all those that it could be exchanged for.
+    with Made(folder, "diffusers can't load it"), deferred_imports():
         # Of the class itself: DiffusionPipeline's own from_pretrained does not see which components are optional, and
         # loads an optional one (Wan's transformer) from its folder although it is given here.
-        with deferred_imports():  # a scheduler imports all those that it could be exchanged for
-            pipeline = find_class("diffusers", manifest.model.class_name).from_pretrained(
-                str(folder), dtype=dtype, local_files_only=True, use_safetensors=True, **models
-            )
-    except (OSError, ValueError, RuntimeError, AttributeError) as error:
-        raise ModelError(f"{folder}: diffusers can't load it: {str(error).strip().splitlines()[0]}") from error
+        pipeline = find_class("diffusers", manifest.model.class_name).from_pretrained(
+            str(folder), dtype=dtype, local_files_only=True, use_safetensors=True, **models
+        )
     for part in pipeline.components.values():
         if isinstance(part, nn.Module):
             part.requires_grad_(False).eval()

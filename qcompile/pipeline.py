@@ -3,11 +3,14 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import diffusers
 import torch
 import transformers
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from torch import nn
 
 from qcompile.deferred import deferred_imports
@@ -19,6 +22,42 @@ DENOISERS = ("transformer", "unet")
 OUTPUT_OPTIONS = ("output_type", "return_dict")
 """Arguments of a pipeline's call that say in which form it gives back what it painted."""
 
+UNFIT = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    SafetensorError,
+    StrictDataclassError,
+    TypeError,
+    ValueError,
+)
+"""What libraries raise where they make something of files that do not fit: hardly any of them checks what it reads."""
+
+
+class Made(AbstractContextManager[None]):
+    """Turns what libraries raise in the body into a `ModelError`.
+
+    Args:
+        place: the folder that something is made of.
+        refusal: what its error says: `no T5EncoderModel can be built from it`.
+    """
+
+    def __init__(self, place: Path, refusal: str) -> None:
+        self._place = place
+        self._refusal = refusal
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        # tokenizers raises Exception itself, whatever is wrong; subclasses that are not listed are bugs of ours.
+        if error is not None and (kind is Exception or isinstance(error, UNFIT)):
+            place = self._place / (_component_in(traceback) or "")
+            raise ModelError(f"{place}: {self._refusal}: {_reason(error)}") from error
+
 
 def load_pipeline(folder: Path, dtype: torch.dtype, device: torch.device) -> diffusers.DiffusionPipeline:
     """Load a pipeline folder with its weights. Only safetensors are read.
@@ -26,13 +65,11 @@ def load_pipeline(folder: Path, dtype: torch.dtype, device: torch.device) -> dif
     Raises:
         ModelError: diffusers can't load it.
     """
-    try:
-        with deferred_imports():  # a scheduler imports all those that it could be exchanged for
-            pipeline = diffusers.DiffusionPipeline.from_pretrained(
-                str(folder), dtype=dtype, local_files_only=True, use_safetensors=True
-            )
-    except (ImportError, OSError, ValueError, RuntimeError, AttributeError) as error:
-        raise ModelError(f"{folder}: diffusers can't load it: {str(error).strip().splitlines()[0]}") from error
+    # A scheduler imports all those that it could be exchanged for.
+    with Made(folder, "diffusers can't load it"), deferred_imports():
+        pipeline = diffusers.DiffusionPipeline.from_pretrained(
+            str(folder), dtype=dtype, local_files_only=True, use_safetensors=True
+        )
     for component in models_of(pipeline).values():
         component.requires_grad_(False).eval()
     return pipeline.to(device)  # type: ignore[no-any-return]
@@ -50,11 +87,8 @@ def meta_pipeline(folder: Path, dtype: torch.dtype) -> diffusers.DiffusionPipeli
         if issubclass(kind, nn.Module):
             parts[name] = build_model(kind, folder / name, dtype, lambda: torch.device("meta")).to("meta")
         else:
-            try:
+            with Made(folder / name, f"no {class_name} can be made of it"):
                 parts[name] = kind.from_pretrained(str(folder / name), local_files_only=True)
-            except (ImportError, OSError, ValueError) as error:
-                reason = str(error).strip().splitlines()[0]
-                raise ModelError(f"{folder / name}: no {class_name} can be made of it: {reason}") from error
     kind = find_class("diffusers", model_index(folder)["_class_name"])
     settings = {
         name: value for name, value in model_index(folder).items() if not name.startswith("_") and name not in parts
@@ -94,7 +128,7 @@ def build_model(
     Raises:
         ModelError: the configuration is missing or does not fit the class.
     """
-    try:
+    with Made(folder, f"no {kind.__name__} can be built from it"):
         if issubclass(kind, diffusers.ModelMixin):
             config = kind.load_config(str(folder), local_files_only=True)  # type: ignore[attr-defined]
             # As from_pretrained does: what a constructor computes, rotary frequencies for one, has this dtype's digits.
@@ -106,8 +140,6 @@ def build_model(
         # init_empty_weights makes a tensor of its own for every name of a tied one.
         module.tie_weights()  # type: ignore[operator]
         return module
-    except (OSError, ValueError, TypeError) as error:
-        raise ModelError(f"{folder}: no {kind.__name__} can be built from it: {str(error).splitlines()[0]}") from error
 
 
 def find_class(library: str, class_name: str) -> type[Any]:
@@ -215,6 +247,23 @@ def set_default_size(pipeline: diffusers.DiffusionPipeline, height: int | None, 
 def _optional(folder: Path) -> list[str]:
     """Components that the pipeline class knows and this folder does not have (`[null, null]`)."""
     return [name for name, value in model_index(folder).items() if isinstance(value, list) and value[0] is None]
+
+
+def _component_in(traceback: TracebackType | None) -> str | None:
+    """Name of the component at which diffusers failed; its errors don't say, but the function that loads one knows."""
+    while traceback is not None:
+        if traceback.tb_frame.f_code.co_name == "load_sub_model":
+            name = traceback.tb_frame.f_locals.get("name")
+            return name if isinstance(name, str) else None
+        traceback = traceback.tb_next
+    return None
+
+
+def _reason(error: BaseException) -> str:
+    """What an error says, as one line; a KeyError's text is the key alone, and an AssertionError may have none."""
+    lines = str(error).strip().splitlines() or [""]
+    text = " ".join(line.strip() for line in lines[: 2 if lines[0].endswith(":") else 1])
+    return f"{type(error).__name__}: {text}" if isinstance(error, LookupError | AssertionError) else text
 
 
 @contextmanager
