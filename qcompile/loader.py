@@ -17,14 +17,14 @@ from qcompile.aot.dispatch import OnUnknownShape, install
 from qcompile.aot.options import check_options
 from qcompile.aot.rehearse import rehearse
 from qcompile.aot.runtime import LoadedPackage
-from qcompile.artifact.manifest import Manifest
+from qcompile.artifact.manifest import HOSTILE, Manifest
 from qcompile.artifact.read import Artifact
 from qcompile.artifact.stored import Ahead
 from qcompile.artifact.tensors import read_tensors
 from qcompile.deferred import deferred_imports
 from qcompile.devices import device_of
 from qcompile.environment import current, rejections
-from qcompile.errors import EnvironmentMismatch, ModelError
+from qcompile.errors import ArtifactError, EnvironmentMismatch, ModelError, nearest
 from qcompile.noise import quiet_libraries
 from qcompile.package import CallSpec, Package
 from qcompile.pipeline import Made, build_model, find_class, set_default_size
@@ -108,6 +108,7 @@ def _decide(manifest: Manifest, device: torch.device, on_mismatch: OnMismatch) -
 
 def _load_pipeline(artifact: Artifact, recipe: Recipe, device: torch.device, ahead: Mapping[str, Ahead]) -> Any:
     manifest, folder = artifact.manifest, artifact.folder
+    _check_owners(artifact, recipe)
     dtype = getattr(torch, manifest.model.dtype)
 
     def load_component(name: str, library: str, class_name: str) -> nn.Module:
@@ -209,6 +210,35 @@ def _recompile(
         _install(Path(folder), manifest, tuple(workshop.packages), calls, pipeline, device, on_unknown_shape, progress)
 
 
+def _check_owners(artifact: Artifact, recipe: Recipe) -> None:
+    """Refuse steps on what the artifact has no model of; an author may write any name, that of a method too.
+
+    Raises:
+        ArtifactError: naming the step and its component.
+    """
+    known = artifact.manifest.components
+    for index, step in enumerate(recipe.steps):
+        if step.owner is not None and step.owner not in known:
+            raise ArtifactError(
+                "bad_recipe",
+                f"{artifact.folder}/recipe.yaml: steps.{index}.{step.kind}.component: the artifact has no model "
+                f"{step.owner!r}; {nearest(step.owner, known)}. {HOSTILE}",
+            )
+
+
 def _part(loaded: Any, manifest: Manifest, owner: str | None) -> Any:
-    """What a step acts on: a component of the pipeline, the pipeline, or the bare model."""
-    return loaded if owner is None or manifest.model.kind == "model" else getattr(loaded, owner)
+    """What a step acts on: a component of the pipeline, the pipeline, or the bare model.
+
+    Raises:
+        ArtifactError: what the manifest calls a model is none.
+    """
+    if owner is None or manifest.model.kind == "model":
+        return loaded
+    part = getattr(loaded, owner, None)
+    if not isinstance(part, nn.Module):
+        raise ArtifactError(
+            "foreign_class",
+            f"{owner} is {type(part).__name__} in this {type(loaded).__name__}; the manifest calls it a model. "
+            f"{HOSTILE}",
+        )
+    return part

@@ -190,8 +190,8 @@ def test_hostile_raises_exactly_its_fault(name: str, tmp_path: Path, monkeypatch
 
 
 @pytest.mark.parametrize("name", [name for name, case in hostile.CASES.items() if case.outcome in FAULTS])
-def test_reading_alone_refuses_all_but_tensors(name: str) -> None:
-    if hostile.CASES[name].outcome == "bad_tensors":
+def test_reading_alone_refuses_all_but_tensors_and_steps(name: str) -> None:
+    if hostile.CASES[name].outcome in ("bad_tensors", "bad_recipe"):
         read_artifact(HOSTILE / name)
         return
     with pytest.raises(qcompile.ArtifactError) as caught:

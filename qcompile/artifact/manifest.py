@@ -30,6 +30,7 @@ FAULTS = {
     "changed_file": "a file does not have the digest the manifest names",
     "foreign_class": "model_index.json names a class that is foreign to diffusers, transformers or the manifest",
     "foreign_code": "a file holds code or pickled data, or leads to some outside of the artifact",
+    "bad_recipe": "a step of recipe.yaml acts on what is no model of the artifact",
     "bad_tensors": "tensors do not fit the model",
     "exists": "the output folder is there already",
     "not_an_artifact": "the output folder holds something else",

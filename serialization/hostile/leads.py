@@ -1,4 +1,4 @@
-"""Files that lead diffusers and transformers out of the artifact, or to what is neither settings nor safetensors."""
+"""Files that lead diffusers and transformers out of the artifact, or to what is no part of it."""
 
 import json
 from pathlib import Path
@@ -90,6 +90,17 @@ LEADS: dict[str, tuple[str, str, Damage]] = {
         "foreign_code",
         "a way of quantizing whose kernels are the Hub's",
         setting(_ENCODER_CONFIG, quantization_config={"quant_method": "mxfp4"}),
+    ),
+    "recipe-component": (
+        "bad_recipe",
+        "a step on what is a method of every model, and no component",
+        recorded(
+            write(
+                "recipe.yaml",
+                "name: whole\nversion: 1\nmodel: {id: redux-tiny}\n"
+                "steps:\n- compile: {component: save_pretrained, mode: jit}\n",
+            )
+        ),
     ),
 }
 """(fault, idea, damage) by the folder's name."""
