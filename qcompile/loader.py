@@ -18,7 +18,7 @@ from qcompile.aot.options import check_options
 from qcompile.aot.rehearse import rehearse
 from qcompile.aot.runtime import LoadedPackage
 from qcompile.artifact.manifest import HOSTILE, Manifest
-from qcompile.artifact.read import Artifact
+from qcompile.artifact.read import MODEL_CARD, Artifact
 from qcompile.artifact.stored import Ahead
 from qcompile.artifact.tensors import read_tensors
 from qcompile.deferred import deferred_imports
@@ -120,19 +120,37 @@ def _load_pipeline(artifact: Artifact, recipe: Recipe, device: torch.device, ahe
         name = manifest.denoiser
         library = "diffusers" if hasattr(diffusers, manifest.model.class_name) else "transformers"
         return load_component(name, library, manifest.model.class_name)
+    kind = _pipeline_class(artifact)
     classes = component_classes(folder)
     models = {name: load_component(name, *classes[name]) for name in own}
     # A scheduler imports all those that it could be exchanged for.
     with Made(folder, "diffusers can't load it"), deferred_imports():
         # Of the class itself: DiffusionPipeline's own from_pretrained does not see which components are optional, and
         # loads an optional one (Wan's transformer) from its folder although it is given here.
-        pipeline = find_class("diffusers", manifest.model.class_name).from_pretrained(
-            str(folder), dtype=dtype, local_files_only=True, use_safetensors=True, **models
-        )
+        pipeline = kind.from_pretrained(str(folder), dtype=dtype, local_files_only=True, use_safetensors=True, **models)
     for part in pipeline.components.values():
         if isinstance(part, nn.Module):
             part.requires_grad_(False).eval()
     return pipeline.to(device)
+
+
+def _pipeline_class(artifact: Artifact) -> type[Any]:
+    """The class of the artifact's pipeline.
+
+    Raises:
+        ArtifactError: it is no pipeline, or one that follows a file which is no part of the artifact.
+    """
+    name, card = artifact.manifest.model.class_name, artifact.folder / MODEL_CARD
+    kind = find_class("diffusers", name)
+    if not issubclass(kind, diffusers.DiffusionPipeline):
+        raise ArtifactError("foreign_class", f"{artifact.folder}: {name} is no pipeline of diffusers. {HOSTILE}")
+    if kind._load_connected_pipes and card.exists():
+        raise ArtifactError(
+            "extra_file",
+            f"{card}: {name} would load the pipeline that this file names, which is no part of the artifact. Move the "
+            "file elsewhere.",
+        )
+    return kind
 
 
 def _load_component(

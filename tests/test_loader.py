@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import ROOT, demo_data
+from conftest import demo_data
 from PIL import Image
 
 import qcompile
@@ -79,34 +79,6 @@ def test_a_hub_id_without_a_network(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(ModelError, match="some/artifact is no local folder, and the Hub can't be reached"):
         qcompile.load("some/artifact")
-
-
-GOLDEN = ROOT / "serialization" / "golden" / "pipeline-int8_dynamic"
-
-
-@pytest.mark.parametrize("owner", ["nope", "scheduler", "save_pretrained", "__class__"])
-@pytest.mark.parametrize("step", ["compile: {component: OWNER, mode: jit}", "channels_last: {component: OWNER}"])
-def test_a_step_on_what_is_no_model(tmp_path: Path, owner: str, step: str) -> None:
-    artifact = shutil.copytree(GOLDEN, tmp_path / "artifact")
-    manifest = read_artifact(artifact).manifest
-    data = yaml.safe_load((artifact / "recipe.yaml").read_text(encoding="utf-8"))
-    steps = [*data["steps"], yaml.safe_load(step.replace("OWNER", owner))]
-    steps.sort(key=lambda step: "compile" in step or ("quantize" in step) / 2)
-    (artifact / "recipe.yaml").write_text(yaml.safe_dump(data | {"steps": steps}), encoding="utf-8")
-    write_manifest(artifact, manifest)
-    with pytest.raises(
-        ArtifactError, match=rf"recipe\.yaml: steps\.\d\.\w+\.component: .* no model '{owner}'"
-    ) as caught:
-        qcompile.load(artifact, device="cpu")
-    assert caught.value.fault == "bad_recipe"
-    if owner != "scheduler":
-        return
-    record = manifest.components["vae"].model_copy(
-        update={"class_name": "FlowMatchEulerDiscreteScheduler", "stored": "diffusers"}
-    )
-    write_manifest(artifact, manifest.model_copy(update={"components": manifest.components | {owner: record}}))
-    with pytest.raises((ArtifactError, ModelError), match="scheduler is .*Scheduler in this FluxPipeline") as caught:
-        qcompile.load(artifact, device="cpu")
 
 
 @pytest.mark.slow
