@@ -128,8 +128,10 @@ def _load_pipeline(artifact: Artifact, recipe: Recipe, device: torch.device, ahe
         # Of the class itself: DiffusionPipeline's own from_pretrained does not see which components are optional, and
         # loads an optional one (Wan's transformer) from its folder although it is given here.
         pipeline = kind.from_pretrained(str(folder), dtype=dtype, local_files_only=True, use_safetensors=True, **models)
-    for part in pipeline.components.values():
+    for name, part in pipeline.components.items():
         if isinstance(part, nn.Module):
+            if any(tensor.is_meta for tensor in (*part.parameters(), *part.buffers())):
+                raise ArtifactError("bad_tensors", f"{folder / name}: tensors of its model are not there. {HOSTILE}")
             part.requires_grad_(False).eval()
     return pipeline.to(device)
 

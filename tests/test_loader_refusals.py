@@ -76,3 +76,22 @@ def test_a_model_card_is_not_followed(tmp_path: Path, monkeypatch: pytest.Monkey
     (folder / "README.md").unlink()
     with pytest.raises(ModelError, match="expected"):  # it is no such pipeline
         qcompile.load(folder, device="cpu")
+
+
+def test_a_component_that_is_not_stored_as_the_manifest_says(tmp_path: Path) -> None:
+    folder = shutil.copytree(GOLDEN, tmp_path / "artifact")
+    manifest = read_artifact(folder).manifest
+    record = manifest.components["transformer"].model_copy(update={"stored": "diffusers"})
+    write_manifest(folder, manifest.model_copy(update={"components": manifest.components | {"transformer": record}}))
+    with pytest.raises(ArtifactError, match="artifact/transformer: tensors of its model are not there") as caught:
+        qcompile.load(folder, device="cpu")
+    assert caught.value.fault == "bad_tensors"
+
+
+def test_a_pipeline_that_says_it_is_a_bare_model(tmp_path: Path) -> None:
+    folder = shutil.copytree(GOLDEN, tmp_path / "artifact")
+    manifest = read_artifact(folder).manifest
+    model = manifest.model.model_copy(update={"kind": "model"})
+    write_manifest(folder, manifest.model_copy(update={"model": model}))
+    with pytest.raises(ModelError, match="artifact/transformer: no FluxPipeline can be built from it"):
+        qcompile.load(folder, device="cpu")
