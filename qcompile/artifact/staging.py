@@ -146,15 +146,27 @@ def _put_in_place(folder: Path, target: Path, overwrite: bool) -> None:
     elif not _exchange(folder, target):
         # The old artifact steps aside, and back if the rename fails.
         replaced = Path(tempfile.mkdtemp(prefix=f".{target.name}.replaced-", dir=target.parent)) / target.name
-        target.rename(replaced)
         try:
+            target.rename(replaced)
             folder.rename(target)
-        except OSError:
-            replaced.rename(target)
+        except OSError as error:
+            _put_back(replaced, target, error)
             raise
-        finally:
-            shutil.rmtree(replaced.parent, ignore_errors=True)
+        shutil.rmtree(replaced.parent, ignore_errors=True)
     _sync_folder(target.parent)
+
+
+def _put_back(replaced: Path, target: Path, why: OSError) -> None:
+    try:
+        if replaced.exists():
+            replaced.rename(target)
+    except OSError as error:
+        raise ArtifactError(
+            "unwritable",
+            f"--out {target}: the new artifact could not be put there ({why.strerror}), nor the old one be put back "
+            f"({error.strerror}). The old one is whole, at {replaced}: move it to its place.",
+        ) from error
+    replaced.parent.rmdir()
 
 
 def _exchange(folder: Path, target: Path) -> bool:
